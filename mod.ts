@@ -1,0 +1,49 @@
+/**
+ * A socket server framework for Deno, Bun and Node: the servers, request handlers and mix-ins of Python's `socketserver`.
+ *
+ * Three steps make a service: derive a handler class and override `handle()`; make a server of it and an address; call
+ * `serveForever()`.
+ *
+ * @example
+ * ```ts
+ * import { AsyncTCPServer, StreamRequestHandler } from "@sockets/server";
+ *
+ * class EchoHandler extends StreamRequestHandler {
+ *   override async handle(): Promise<void> {
+ *     for await (const line of this.rfile) await this.wfile.write(line + "\n");
+ *   }
+ * }
+ *
+ * const server = new AsyncTCPServer("tcp://127.0.0.1:0", EchoHandler);
+ * await server.activate();
+ * const serving = server.serveForever();
+ * await server.shutdown();
+ * await serving;
+ * await server.serverClose();
+ * ```
+ *
+ * @module
+ */
+import { detectRuntime } from "./runtimes/detect.ts";
+import { setRuntime } from "./src/runtime.ts";
+
+setRuntime(detectRuntime());
+
+export { type Address, type AddressFamily, formatAddress, type InetAddress, parseAddress } from "./src/address.ts";
+export type { Transport, UnixAddress } from "./src/address.ts";
+export { AsyncMixIn, type ServerClass } from "./src/async_mixin.ts";
+export { AsyncTCPServer } from "./src/async_servers.ts";
+export { BaseRequestHandler } from "./src/base_request_handler.ts";
+export { BaseServer } from "./src/base_server.ts";
+export type { ActiveRequest, RequestHandlerClass, ServerOptions, ServerStats, ShutdownOptions } from "./src/base_server.ts";
+export { connect, type ConnectionOptions } from "./src/connect.ts";
+export { Connection } from "./src/connection.ts";
+export { IncompleteReadError, LimitOverrunError, SocketError, SystemExit, UnsupportedError } from "./src/errors.ts";
+export type { SocketErrorOptions } from "./src/errors.ts";
+export { getRuntime } from "./src/runtime.ts";
+export type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
+export { serve, type ServeOptions } from "./src/serve.ts";
+export { type ByteSource, type LimitOptions, StreamReader } from "./src/stream_reader.ts";
+export { type ByteSink, StreamWriter } from "./src/stream_writer.ts";
+export { StreamRequestHandler } from "./src/stream_request_handler.ts";
+export { TCPServer, type TCPServerOptions } from "./src/tcp_server.ts";

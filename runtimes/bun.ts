@@ -1,0 +1,234 @@
+import { type Address, inetAddress, ipFamily } from "../src/address.ts";
+import { SocketError } from "../src/errors.ts";
+import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { AcceptQueue } from "./shared/accept_queue.ts";
+import { EventedConnection } from "./shared/evented_connection.ts";
+import { SendQueue } from "./shared/send_queue.ts";
+import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
+
+/** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
+interface BunApi {
+  listen(options: SocketOptions & { reusePort: boolean; ipv6Only: boolean }): BunListener;
+  connect(options: SocketOptions): Promise<BunSocket>;
+}
+
+interface SocketOptions {
+  hostname: string;
+  port: number;
+  allowHalfOpen: boolean;
+  socket: {
+    binaryType: "uint8array";
+    open(socket: BunSocket): void;
+    data(socket: BunSocket, chunk: Uint8Array): void;
+    end(socket: BunSocket): void;
+    drain(socket: BunSocket): void;
+    close(socket: BunSocket, error?: Error): void;
+    error(socket: BunSocket, error: Error): void;
+  };
+}
+
+interface BunListener {
+  readonly hostname: string;
+  readonly port: number;
+  stop(closeActiveConnections: boolean): void;
+}
+
+interface BunSocket {
+  data: BunConnection;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  write(bytes: Uint8Array): number;
+  shutdown(): void;
+  end(): void;
+  terminate(): void;
+  pause(): void;
+  resume(): void;
+  setNoDelay(on: boolean): boolean;
+  setKeepAlive(on: boolean, delay: number): boolean;
+}
+
+const Bun = (globalThis as { Bun?: BunApi }).Bun!;
+
+/** Whether this program runs on Bun. */
+export const isBun = Bun !== undefined;
+
+/** Bun's sockets: `Bun.listen` and `Bun.connect`. */
+export const bun: Runtime = {
+  name: "bun",
+  capabilities: { reset: true, reusePort: true, ipv6Only: true, keepAliveDelay: true },
+
+  async listen(options: ListenOptions): Promise<Listener> {
+    const { address, backlog, reusePort, ipv6Only, noDelay, keepAlive } = options;
+    const hostname = await resolveHost(address, options.family);
+    const queue = new AcceptQueue(backlog);
+    let listener: BunListener;
+    try {
+      listener = Bun.listen({
+        hostname,
+        port: address.port,
+        reusePort,
+        ipv6Only,
+        allowHalfOpen: true,
+        socket: {
+          ...callbacks,
+          open(socket) {
+            const connection = socket.data = new BunConnection(socket);
+            // Bun has set TCP_NODELAY by itself.
+            if (!noDelay) connection.setNoDelay(false);
+            if (keepAlive !== false) connection.setKeepAlive(keepAlive);
+            if (!queue.offer(connection)) connection.hold();
+          },
+        },
+      });
+    } catch (cause) {
+      throw await explain(cause, "listen", address, hostname);
+    }
+    // A host name stays one in `hostname`; what it stands for shows in the connections alone.
+    const local = inetAddress("tcp", listener.hostname, listener.port);
+    return {
+      address: local,
+      get refused() {
+        return queue.refused;
+      },
+      accept: () => queue.accept(),
+      interrupt: () => queue.interrupt(),
+      close() {
+        listener.stop(false);
+        queue.close();
+        return Promise.resolve();
+      },
+    };
+  },
+
+  async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
+    const { hostname, port } = address;
+    try {
+      const socket = await Bun.connect({ hostname, port, allowHalfOpen: true, socket: callbacks });
+      if (!noDelay) socket.data.setNoDelay(false);
+      return socket.data;
+    } catch (cause) {
+      throw await explain(cause, "connect", address, hostname);
+    }
+  },
+};
+
+/** Shared by all connections: Bun hands the socket to each, and the socket its connection. */
+const callbacks: SocketOptions["socket"] = {
+  binaryType: "uint8array",
+  open(socket) {
+    socket.data = new BunConnection(socket);
+  },
+  data(socket, chunk) {
+    socket.data.received(chunk);
+  },
+  end(socket) {
+    socket.data.ended();
+  },
+  drain(socket) {
+    socket.data.drained();
+  },
+  close(socket, error) {
+    const connection = socket.data as BunConnection | undefined;
+    // A socket that never opened has none; connect() reports it.
+    connection?.gone(error === undefined ? null : toSocketError(error, "read", connection.remoteAddress, "ECONNRESET"));
+  },
+  error(socket, error) {
+    const connection = socket.data;
+    connection.gone(toSocketError(error, "read", connection.remoteAddress));
+  },
+};
+
+/** Bun leaves the code of some failures out, and says ECONNREFUSED when it could not even make a socket. */
+async function explain(cause: unknown, syscall: string, address: Address, hostname: string): Promise<SocketError> {
+  const error = toSocketError(cause, syscall, address, "EIO");
+  if (error.code !== "EIO" && error.code !== "ECONNREFUSED") return error;
+  try {
+    const { closeSync, openSync } = process.getBuiltinModule("node:fs");
+    closeSync(openSync("/dev/null", "r"));
+  } catch (exhausted) {
+    return toSocketError(exhausted, syscall, address);
+  }
+  if (error.code === "EIO" && ipFamily(hostname) === null) {
+    try {
+      await lookUp(address, hostname, 0);
+    } catch (unknown) {
+      return unknown as SocketError;
+    }
+  }
+  return error;
+}
+
+class BunConnection extends EventedConnection {
+  readonly localAddress: Address;
+  readonly remoteAddress: Address;
+  #socket: BunSocket;
+  #unsent: SendQueue | null = null;
+  #sendEnded = false;
+
+  constructor(socket: BunSocket) {
+    super();
+    this.#socket = socket;
+    this.localAddress = inetAddress("tcp", socket.localAddress, socket.localPort);
+    this.remoteAddress = inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (this.dead) return Promise.reject(this.closeError("write"));
+    if (this.#sendEnded) return Promise.reject(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    let sent = 0;
+    if (this.#unsent === null || this.#unsent.empty) {
+      sent = Math.max(0, this.#socket.write(bytes));
+      if (sent === bytes.length) return;
+    }
+    return (this.#unsent ??= new SendQueue((rest) => this.#socket.write(rest))).push(bytes.subarray(sent));
+  }
+
+  closeWrite(): void | Promise<void> {
+    if (this.dead) return Promise.reject(this.closeError("shutdown"));
+    if (this.#sendEnded) return;
+    this.#sendEnded = true;
+    if (this.#unsent === null || this.#unsent.empty) {
+      this.#socket.shutdown();
+      return;
+    }
+    return this.#unsent.drained().then(() => this.#socket.shutdown());
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#socket.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean | number): void {
+    this.#socket.setKeepAlive(on !== false, typeof on === "number" ? on : 0);
+  }
+
+  /** The kernel has room again. */
+  drained(): void {
+    this.#unsent?.flush();
+  }
+
+  /** The socket is closed. */
+  gone(error: SocketError | null): void {
+    this.lost(error);
+    this.#unsent?.fail(this.closeError("write"));
+  }
+
+  protected finish(): void {
+    if (this.#unsent === null || this.#unsent.empty) this.#socket.end();
+    else this.#unsent.drained().then(() => this.#socket.end(), () => {});
+  }
+
+  protected destroy(): void {
+    this.#socket.terminate();
+  }
+
+  protected pause(): void {
+    this.#socket.pause();
+  }
+
+  protected resume(): void {
+    this.#socket.resume();
+  }
+}

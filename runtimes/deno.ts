@@ -1,0 +1,317 @@
+import { type Address, inetAddress } from "../src/address.ts";
+import { alreadyReading } from "../src/connection.ts";
+import { SocketError } from "../src/errors.ts";
+import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { AcceptQueue } from "./shared/accept_queue.ts";
+import { resolveHost, toSocketError } from "./shared/translate.ts";
+
+/** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
+interface DenoApi {
+  listen(options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean }): DenoListener;
+  connect(options: { hostname: string; port: number }): Promise<DenoConn>;
+  /** Missing without --unstable-net. */
+  listenDatagram?: unknown;
+}
+
+interface NetAddr {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+interface DenoListener {
+  readonly addr: NetAddr;
+  accept(): Promise<DenoConn>;
+  close(): void;
+}
+
+interface DenoConn {
+  readonly localAddr: NetAddr;
+  readonly remoteAddr: NetAddr;
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
+  closeWrite(): Promise<void>;
+  close(): void;
+  setNoDelay(on: boolean): void;
+  setKeepAlive(on: boolean): void;
+}
+
+const Deno = (globalThis as { Deno?: DenoApi }).Deno!;
+
+/** Whether this program runs on Deno. */
+export const isDeno = Deno !== undefined;
+
+/** Deno's sockets: `Deno.listen` and `Deno.connect`. */
+export const deno: Runtime = {
+  name: "deno",
+  capabilities: {
+    reset: false,
+    reusePort: isDeno && Deno.listenDatagram !== undefined || "start it with --unstable-net",
+    ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
+    keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
+  },
+
+  async listen(options: ListenOptions): Promise<Listener> {
+    const { address, backlog, reusePort, noDelay, keepAlive } = options;
+    const hostname = await resolveHost(address, options.family);
+    const queue = new AcceptQueue(backlog);
+    let listener: DenoListener;
+    try {
+      listener = Deno.listen({ hostname, port: address.port, tcpBacklog: backlog, reusePort });
+    } catch (cause) {
+      throw explain(cause, "listen", address);
+    }
+    const { addr } = listener;
+    const local = inetAddress("tcp", addr.hostname, addr.port);
+    let accepting = false;
+    let closed = false;
+    // Only while somebody waits: the others stay in the kernel's queue.
+    const accept = async (): Promise<void> => {
+      accepting = true;
+      try {
+        const connection = new DenoConnection(await listener.accept());
+        if (noDelay) connection.setNoDelay(true);
+        if (keepAlive !== false) connection.setKeepAlive(keepAlive);
+        accepting = false;
+        queue.offer(connection);
+      } catch (cause) {
+        accepting = false;
+        if (!closed) queue.fail(explain(cause, "accept", local));
+      }
+    };
+    return {
+      address: local,
+      refused: 0,
+      accept() {
+        const connection = queue.accept();
+        if (!accepting && !closed) void accept();
+        return connection;
+      },
+      interrupt: () => queue.interrupt(),
+      close() {
+        closed = true;
+        listener.close();
+        queue.close();
+        return Promise.resolve();
+      },
+    };
+  },
+
+  async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
+    const { hostname, port } = address;
+    try {
+      const connection = new DenoConnection(await Deno.connect({ hostname, port }));
+      if (noDelay) connection.setNoDelay(true);
+      return connection;
+    } catch (cause) {
+      throw explain(cause, "connect", address);
+    }
+  },
+};
+
+/** Deno's errors carry the code of the system call; its own are told apart by their class and their words. */
+function explain(cause: unknown, syscall: string, address: Address): SocketError {
+  const { name, message } = cause as Error;
+  if (name === "NotCapable") return new SocketError("EACCES", { syscall, address, cause }, message);
+  const fallback = message.startsWith("failed to lookup") ? "ENOTFOUND" : "EIO";
+  return toSocketError(cause, syscall, address, fallback);
+}
+
+/** The size of a read buffer grows and shrinks between these with what arrives: an idle connection should cost little memory. */
+const SMALLEST = 1024;
+const LARGEST = 65_536;
+
+class DenoConnection implements RawConnection {
+  readonly localAddress: Address;
+  readonly remoteAddress: Address;
+  onclose: ((error: SocketError | null) => void) | null = null;
+  #conn: DenoConn;
+  #size = SMALLEST;
+  /** A buffer that the last read has left over. */
+  #buffer: Uint8Array | null = null;
+  #reading = false;
+  #readEnded = false;
+  #watching = false;
+  /** A read that was begun only to notice the peer's end. */
+  #ahead: Promise<Uint8Array | null> | null = null;
+  #writing = false;
+  #sendEnded = false;
+  /** What waits for the write under way. */
+  #after: (() => void)[] | null = null;
+  #closing = false;
+  #gone = false;
+  #error: SocketError | null = null;
+
+  constructor(conn: DenoConn) {
+    this.#conn = conn;
+    const { localAddr, remoteAddr } = conn;
+    this.localAddress = inetAddress("tcp", localAddr.hostname, localAddr.port);
+    this.remoteAddress = inetAddress("tcp", remoteAddr.hostname, remoteAddr.port);
+  }
+
+  read(): Promise<Uint8Array | null> {
+    if (!this.#watching) return this.#read();
+    const chunk = this.#ahead ?? this.#read();
+    this.#ahead = null;
+    chunk.then(() => this.#readAhead(), () => {});
+    return chunk;
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array>> {
+    const value = await this.read();
+    return value === null ? { done: true, value: undefined } : { done: false, value };
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (this.#closing || this.#gone || this.#sendEnded) return Promise.reject(this.#closeError("write"));
+    if (bytes.length === 0) return;
+    if (!this.#writing) return this.#write(bytes);
+    return this.#afterWrites(() => this.#write(bytes));
+  }
+
+  closeWrite(): void | Promise<void> {
+    if (this.#closing || this.#gone) return Promise.reject(this.#closeError("shutdown"));
+    if (this.#sendEnded) return;
+    this.#sendEnded = true;
+    return this.#writing ? this.#afterWrites(() => this.#endSend()) : this.#endSend();
+  }
+
+  close(): void {
+    if (this.#closing || this.#gone) return;
+    this.#closing = true;
+    if (this.#writing) this.#afterWrites(() => Promise.resolve(this.#release(null))).catch(() => {});
+    else this.#release(null);
+  }
+
+  abort(): void {
+    this.#closing = true;
+    this.#release(null);
+  }
+
+  watch(): void {
+    this.#watching = true;
+    this.#readAhead();
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#set(() => this.#conn.setNoDelay(on));
+  }
+
+  setKeepAlive(on: boolean | number): void {
+    this.#set(() => this.#conn.setKeepAlive(on !== false));
+  }
+
+  async #read(): Promise<Uint8Array | null> {
+    if (this.#closing || this.#gone) throw this.#closeError("read");
+    if (this.#readEnded) return null;
+    if (this.#reading) throw alreadyReading();
+    this.#reading = true;
+    const buffer = this.#buffer ?? new Uint8Array(this.#size);
+    let size: number | null;
+    try {
+      size = await this.#conn.read(buffer);
+    } catch (cause) {
+      throw this.#fail(cause, "read");
+    } finally {
+      this.#reading = false;
+    }
+    if (this.#closing) throw this.#closeError("read");
+    if (size === null) {
+      this.#readEnded = true;
+      this.#buffer = null;
+      if (this.#sendEnded && !this.#writing) this.#release(null);
+      return null;
+    }
+    return this.#cut(buffer, size);
+  }
+
+  /** Takes the chunk out of the buffer and chooses the next buffer's size. */
+  #cut(buffer: Uint8Array, size: number): Uint8Array {
+    if (size * 2 > buffer.length) {
+      this.#buffer = null;
+      if (size === buffer.length) this.#size = Math.min(LARGEST, size * 4);
+      return size === buffer.length ? buffer : buffer.subarray(0, size);
+    }
+    // A small chunk is copied, so that whoever keeps it doesn't keep the buffer, and the buffer serves again.
+    if (size * 8 < buffer.length && buffer.length > SMALLEST) {
+      this.#size = buffer.length / 2;
+      this.#buffer = null;
+    } else {
+      this.#buffer = buffer;
+    }
+    return buffer.slice(0, size);
+  }
+
+  #readAhead(): void {
+    if (this.#ahead !== null || this.#reading || this.#readEnded || this.#closing || this.#gone) return;
+    this.#ahead = this.#read();
+    this.#ahead.catch(() => {});
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    if (this.#gone) throw this.#closeError("write");
+    this.#writing = true;
+    try {
+      let sent = await this.#conn.write(bytes);
+      while (sent < bytes.length) sent += await this.#conn.write(bytes.subarray(sent));
+    } catch (cause) {
+      throw this.#fail(cause, "write");
+    } finally {
+      this.#writing = false;
+      if (this.#after !== null) this.#next();
+    }
+  }
+
+  async #endSend(): Promise<void> {
+    if (this.#gone) throw this.#closeError("shutdown");
+    try {
+      await this.#conn.closeWrite();
+    } catch (cause) {
+      throw this.#fail(cause, "shutdown");
+    }
+    if (this.#readEnded) this.#release(null);
+    else this.#next();
+  }
+
+  #afterWrites(action: () => Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      (this.#after ??= []).push(() => action().then(resolve, reject));
+    });
+  }
+
+  #next(): void {
+    const action = this.#after?.shift();
+    if (this.#after?.length === 0) this.#after = null;
+    action?.();
+  }
+
+  #set(option: () => void): void {
+    try {
+      option();
+    } catch (cause) {
+      this.#fail(cause, "setsockopt");
+    }
+  }
+
+  #fail(cause: unknown, syscall: string): SocketError {
+    if (this.#closing || this.#gone) return this.#closeError(syscall);
+    const error = explain(cause, syscall, this.remoteAddress);
+    this.#release(error);
+    return error;
+  }
+
+  #release(error: SocketError | null): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#error = error;
+    this.#buffer = null;
+    this.#conn.close();
+    while (this.#after !== null) this.#next();
+    this.onclose?.(error);
+  }
+
+  #closeError(syscall: string): SocketError {
+    if (this.#error !== null) return this.#error;
+    const code = this.#sendEnded && syscall === "write" && !this.#closing && !this.#gone ? "EPIPE" : "ECONNABORTED";
+    return new SocketError(code, { syscall, address: this.remoteAddress });
+  }
+}

@@ -1,0 +1,165 @@
+import { type Address, formatAddress, inetAddress } from "../src/address.ts";
+import { SocketError } from "../src/errors.ts";
+import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { AcceptQueue } from "./shared/accept_queue.ts";
+import { EventedConnection } from "./shared/evented_connection.ts";
+import { SendQueue } from "./shared/send_queue.ts";
+
+const NO_PORTS = "addresses in memory belong to one listener; use the runtime's own sockets";
+const listeners = new Map<string, AcceptQueue>();
+let lastPort = 49_151;
+
+/**
+ * No sockets at all: connections between two ends in one process, for tests of handlers. What the real adapters promise holds here
+ * too: back-pressure, half-close, reset, error codes.
+ */
+export const memory: Runtime = {
+  name: "memory",
+  capabilities: { reset: true, reusePort: NO_PORTS, ipv6Only: true, keepAliveDelay: true },
+
+  // async, so that an error is a rejection as with the others.
+  // deno-lint-ignore require-await
+  async listen({ address, backlog }: ListenOptions): Promise<Listener> {
+    const local = inetAddress("tcp", address.hostname, address.port === 0 ? freePort(address.hostname) : address.port);
+    const key = formatAddress(local);
+    if (listeners.has(key)) throw new SocketError("EADDRINUSE", { syscall: "listen", address });
+    const queue = new AcceptQueue(backlog);
+    listeners.set(key, queue);
+    return {
+      address: local,
+      get refused() {
+        return queue.refused;
+      },
+      accept: () => queue.accept(),
+      interrupt: () => queue.interrupt(),
+      close() {
+        listeners.delete(key);
+        queue.close();
+        return Promise.resolve();
+      },
+    };
+  },
+
+  // deno-lint-ignore require-await
+  async connect({ address }: ConnectOptions): Promise<RawConnection> {
+    const queue = listeners.get(formatAddress(address));
+    if (queue === undefined) throw new SocketError("ECONNREFUSED", { syscall: "connect", address });
+    const [client, server] = MemoryConnection.pair(inetAddress("tcp", "127.0.0.1", nextPort()), address);
+    if (!queue.offer(server)) server.hold();
+    return client;
+  },
+};
+
+function nextPort(): number {
+  lastPort = lastPort === 65_535 ? 49_152 : lastPort + 1;
+  return lastPort;
+}
+
+function freePort(hostname: string): number {
+  let port = nextPort();
+  while (listeners.has(formatAddress({ transport: "tcp", hostname, port }))) port = nextPort();
+  return port;
+}
+
+class MemoryConnection extends EventedConnection {
+  readonly localAddress: Address;
+  readonly remoteAddress: Address;
+  #peer!: MemoryConnection;
+  #unsent = new SendQueue((bytes) => this.#send(bytes));
+  #sendEnded = false;
+
+  constructor(localAddress: Address, remoteAddress: Address) {
+    super();
+    this.localAddress = localAddress;
+    this.remoteAddress = remoteAddress;
+  }
+
+  static pair(client: Address, server: Address): [MemoryConnection, MemoryConnection] {
+    const ends: [MemoryConnection, MemoryConnection] = [
+      new MemoryConnection(client, server),
+      new MemoryConnection(server, client),
+    ];
+    ends[0].#peer = ends[1];
+    ends[1].#peer = ends[0];
+    return ends;
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (this.dead) return Promise.reject(this.closeError("write"));
+    if (this.#sendEnded) return Promise.reject(this.#brokenPipe());
+    if (this.#peer.dead) {
+      this.#fail(this.#brokenPipe());
+      return Promise.reject(this.closeError("write"));
+    }
+    const sent = this.#unsent.empty ? this.#send(bytes) : 0;
+    if (sent < bytes.length) return this.#unsent.push(bytes.subarray(sent));
+  }
+
+  closeWrite(): void | Promise<void> {
+    if (this.dead) return Promise.reject(this.closeError("shutdown"));
+    if (this.#sendEnded) return;
+    this.#sendEnded = true;
+    if (this.#unsent.empty) return this.#endPeer();
+    return this.#unsent.drained().then(() => this.#endPeer());
+  }
+
+  setNoDelay(_on: boolean): void {}
+
+  setKeepAlive(_on: boolean | number): void {}
+
+  override ended(): void {
+    super.ended();
+    if (this.#sendEnded) this.lost(null);
+  }
+
+  protected finish(): void {
+    const close = () => {
+      if (!this.#sendEnded && !this.#peer.dead) this.#peer.ended();
+      // Nobody will read what the peer still has to send.
+      if (!this.#peer.#unsent.empty) this.#peer.#fail(this.#peer.#reset());
+      this.lost(null);
+    };
+    if (this.#unsent.empty) close();
+    else this.#unsent.drained().then(close, () => {});
+  }
+
+  protected destroy(): void {
+    this.#fail(null);
+    this.#peer.#fail(this.#peer.#reset());
+  }
+
+  protected pause(): void {}
+
+  protected resume(): void {
+    // Not at once: the reader that made room is in the middle of taking a chunk.
+    queueMicrotask(() => this.#peer.#unsent.flush());
+  }
+
+  #send(bytes: Uint8Array): number {
+    const peer = this.#peer;
+    let sent = 0;
+    for (let size; (size = Math.min(bytes.length - sent, peer.room)) > 0; sent += size) {
+      // A copy, as through a kernel: the sender may change its bytes and the reader its chunk.
+      peer.received(bytes.slice(sent, sent + size));
+    }
+    return sent;
+  }
+
+  #endPeer(): void {
+    if (!this.#peer.dead) this.#peer.ended();
+    if (this.#peer.#sendEnded) this.lost(null);
+  }
+
+  #fail(error: SocketError | null): void {
+    this.lost(error);
+    this.#unsent.fail(this.closeError("write"));
+  }
+
+  #reset(): SocketError {
+    return new SocketError("ECONNRESET", { syscall: "read", address: this.remoteAddress });
+  }
+
+  #brokenPipe(): SocketError {
+    return new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress });
+  }
+}

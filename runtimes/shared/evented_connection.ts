@@ -1,0 +1,168 @@
+import type { Address } from "../../src/address.ts";
+import { alreadyReading } from "../../src/connection.ts";
+import { SocketError } from "../../src/errors.ts";
+import type { RawConnection } from "../../src/runtime.ts";
+
+/** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
+const HIGH_WATER = 65_536;
+
+/** What `read()` or `next()` resolves with. */
+type Pulled = Uint8Array | null | IteratorResult<Uint8Array>;
+
+const DONE: IteratorResult<Uint8Array> = { done: true, value: undefined };
+
+/**
+ * The receiving half of a connection on a runtime that delivers data by callback: turns it into a pull with bounded memory. The
+ * adapter reports `received`, `ended` and `lost`; a waiting reader is resolved straight from the callback.
+ */
+export abstract class EventedConnection implements RawConnection {
+  abstract readonly localAddress: Address;
+  abstract readonly remoteAddress: Address;
+  #onclose: ((error: SocketError | null) => void) | null = null;
+  #resolve: ((result: Pulled) => void) | null = null;
+  #reject: ((error: SocketError) => void) | null = null;
+  /** Whether it is `next()` that waits. */
+  #iterating = false;
+  #chunks: Uint8Array[] | null = null;
+  #held = 0;
+  #paused = false;
+  #ended = false;
+  #closedHere = false;
+  #gone = false;
+  #error: SocketError | null = null;
+
+  abstract write(bytes: Uint8Array): void | Promise<void>;
+  abstract closeWrite(): void | Promise<void>;
+  abstract setNoDelay(on: boolean): void;
+  abstract setKeepAlive(on: boolean | number): void;
+  /** Closes the sending side and the socket, once what was written has left. */
+  protected abstract finish(): void;
+  /** Closes the socket at once. */
+  protected abstract destroy(): void;
+  /** Stops and restarts receiving. */
+  protected abstract pause(): void;
+  protected abstract resume(): void;
+
+  get onclose(): ((error: SocketError | null) => void) | null {
+    return this.#onclose;
+  }
+
+  /** A connection can be lost while it waits to be accepted; whoever asks later is told at once. */
+  set onclose(callback: ((error: SocketError | null) => void) | null) {
+    this.#onclose = callback;
+    if (this.#gone) callback?.(this.#error);
+  }
+
+  read(): Promise<Uint8Array | null> {
+    return this.#pull(false) as Promise<Uint8Array | null>;
+  }
+
+  next(): Promise<IteratorResult<Uint8Array>> {
+    return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+  }
+
+  close(): void {
+    if (this.#stopReceiving()) this.finish();
+  }
+
+  abort(): void {
+    this.#stopReceiving();
+    if (!this.#gone) this.destroy();
+  }
+
+  watch(): void {
+    if (!this.#paused || this.#gone) return;
+    this.#paused = false;
+    this.resume();
+  }
+
+  /** Stops receiving until somebody reads: for a connection that waits to be accepted. */
+  hold(): void {
+    if (this.#paused || this.#gone) return;
+    this.#paused = true;
+    this.pause();
+  }
+
+  /** A chunk has come. */
+  received(chunk: Uint8Array): void {
+    const resolve = this.#resolve;
+    if (resolve !== null) {
+      this.#resolve = this.#reject = null;
+      resolve(this.#iterating ? { done: false, value: chunk } : chunk);
+      return;
+    }
+    if (this.#closedHere) return;
+    (this.#chunks ??= []).push(chunk);
+    this.#held += chunk.length;
+    if (this.#held >= HIGH_WATER) this.hold();
+  }
+
+  /** The peer has ended its sending side. */
+  ended(): void {
+    this.#ended = true;
+    const resolve = this.#resolve;
+    this.#resolve = this.#reject = null;
+    resolve?.(this.#iterating ? DONE : null);
+  }
+
+  /** The connection is gone: with the reason when it was lost, `null` when it ended in order. */
+  lost(error: SocketError | null): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    // What happens to a connection that was closed here is nobody's error any more.
+    this.#error = this.#closedHere ? null : error;
+    this.#failRead();
+    this.#onclose?.(this.#error);
+  }
+
+  /** Whether the connection can't be used any more. */
+  protected get dead(): boolean {
+    return this.#gone || this.#closedHere;
+  }
+
+  /** How many bytes the reader is willing to have waiting beside those it has. */
+  protected get room(): number {
+    return this.#paused ? 0 : HIGH_WATER - this.#held;
+  }
+
+  /** What an operation on a dead connection gets. */
+  protected closeError(syscall: string): SocketError {
+    return this.#error ?? new SocketError("ECONNABORTED", { syscall, address: this.remoteAddress });
+  }
+
+  #pull(iterating: boolean): Promise<Pulled> {
+    const chunks = this.#chunks;
+    if (chunks !== null && chunks.length > 0) {
+      const chunk = chunks.shift()!;
+      this.#held -= chunk.length;
+      if (this.#held === 0) this.watch();
+      return Promise.resolve(iterating ? { done: false, value: chunk } : chunk);
+    }
+    if (this.#closedHere || this.#error !== null) return Promise.reject(this.closeError("read"));
+    if (this.#ended) return Promise.resolve(iterating ? DONE : null);
+    if (this.#gone) return Promise.reject(this.closeError("read"));
+    if (this.#resolve !== null) return Promise.reject(alreadyReading());
+    if (this.#paused) this.watch();
+    this.#iterating = iterating;
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** The end of receiving by this side's choice; false the second time. */
+  #stopReceiving(): boolean {
+    if (this.dead) return false;
+    this.#closedHere = true;
+    this.#chunks = null;
+    this.#held = 0;
+    this.#failRead();
+    return true;
+  }
+
+  #failRead(): void {
+    const reject = this.#reject;
+    this.#resolve = this.#reject = null;
+    reject?.(this.closeError("read"));
+  }
+}

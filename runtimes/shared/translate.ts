@@ -1,0 +1,31 @@
+import { type Address, type AddressFamily, ipFamily } from "../../src/address.ts";
+import { SocketError } from "../../src/errors.ts";
+
+/** A runtime's own error as a {@linkcode SocketError}: with its POSIX code where it has one, else with `fallback`. */
+export function toSocketError(cause: unknown, syscall: string, address: Address, fallback = "EIO"): SocketError {
+  if (cause instanceof SocketError) return cause;
+  const { code, syscall: own } = cause as { code?: unknown; syscall?: unknown };
+  return new SocketError(typeof code === "string" && /^E[A-Z0-9]+$/.test(code) ? code : fallback, {
+    syscall: typeof own === "string" ? own : syscall,
+    address,
+    cause,
+  });
+}
+
+/** The IP address of a host in the family asked for; without one, and for an IP address, the host as it is. */
+export async function resolveHost(address: Address, family: AddressFamily | null): Promise<string> {
+  if (!("hostname" in address)) throw new TypeError("not an internet address");
+  const { hostname } = address;
+  if (family === null || ipFamily(hostname) !== null) return hostname;
+  return await lookUp(address, hostname, family === "IPv4" ? 4 : 6);
+}
+
+/** Asks the system's resolver, which all runtimes offer under this name. */
+export async function lookUp(address: Address, hostname: string, family: 0 | 4 | 6): Promise<string> {
+  const { lookup } = process.getBuiltinModule("node:dns").promises;
+  try {
+    return (await lookup(hostname, { family })).address;
+  } catch (cause) {
+    throw toSocketError(cause, "getaddrinfo", address, "ENOTFOUND");
+  }
+}

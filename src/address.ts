@@ -1,0 +1,140 @@
+/** An internet address: a host and a port. */
+export interface InetAddress {
+  /** The transport that the address belongs to. */
+  readonly transport: "tcp" | "udp";
+  /** An IP address or a host name; IPv6 without brackets. */
+  readonly hostname: string;
+  /** A port from 0 to 65535; 0 asks for a free one. */
+  readonly port: number;
+}
+
+/** A Unix-domain address: a path in the file system. */
+export interface UnixAddress {
+  /** The transport that the address belongs to. */
+  readonly transport: "unix" | "unixgram";
+  /** The path of the socket file. */
+  readonly path: string;
+}
+
+/** The address of a socket. */
+export type Address = InetAddress | UnixAddress;
+
+/** What a socket speaks: TCP, UDP, Unix stream or Unix datagram. */
+export type Transport = Address["transport"];
+
+const INET = /^(tcp|udp):\/\/(?:\[([^[\]]*)\]|([^:]*)):([^:]*)$/;
+const UNIX = /^(unix|unixgram):([^]*)$/;
+const GRAMMAR = "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (an IPv6 host in brackets)";
+
+/**
+ * Reads an address as a person types it: `tcp://host:port`, `udp://host:port`, `unix:/path` or `unixgram:/path`.
+ *
+ * @param text The address. An IPv6 host stands in brackets, as in a URL (RFC 3986, section 3.2.2).
+ * @returns The address as an object.
+ * @throws {TypeError} When the text is no address.
+ * @throws {RangeError} When the port is no integer from 0 to 65535.
+ *
+ * @example
+ * ```ts
+ * import { parseAddress } from "@sockets/server";
+ *
+ * console.log(parseAddress("tcp://[::1]:9000")); // { transport: "tcp", hostname: "::1", port: 9000 }
+ * ```
+ */
+export function parseAddress(text: string): Address {
+  const inet = INET.exec(text);
+  if (inet !== null) {
+    const port = inet[4]!;
+    return checkAddress({
+      transport: inet[1] as InetAddress["transport"],
+      hostname: inet[2] ?? inet[3]!,
+      port: /^[0-9]+$/.test(port) ? Number(port) : port as unknown as number,
+    });
+  }
+  const unix = UNIX.exec(text);
+  if (unix !== null) return checkAddress({ transport: unix[1] as UnixAddress["transport"], path: unix[2]! });
+  throw new TypeError(`not an address: ${JSON.stringify(text)}; write ${GRAMMAR}`);
+}
+
+/**
+ * Writes an address as {@linkcode parseAddress} reads it.
+ *
+ * @param address The address.
+ * @returns The text.
+ *
+ * @example
+ * ```ts
+ * import { formatAddress } from "@sockets/server";
+ *
+ * console.log(formatAddress({ transport: "tcp", hostname: "::1", port: 9000 })); // tcp://[::1]:9000
+ * ```
+ */
+export function formatAddress(address: Address): string {
+  if ("path" in address) return `${address.transport}:${address.path}`;
+  const { transport, hostname, port } = address;
+  return `${transport}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** Takes an address in either form and checks it; the servers' and `connect`'s first step, before anything is bound. */
+export function toAddress(address: string | Address): Address {
+  if (typeof address === "string") return parseAddress(address);
+  if (typeof address !== "object" || address === null) {
+    throw new TypeError(`address must be a string or an object, got ${String(address)}; write ${GRAMMAR}`);
+  }
+  return checkAddress(address);
+}
+
+function checkAddress(address: Address): Address {
+  switch (address.transport) {
+    case "tcp":
+    case "udp": {
+      const { transport, hostname, port } = address;
+      // A space or a control character is never part of a host name; a "/", "?", "#" or "@" is a URL mistaken for an address.
+      // deno-lint-ignore no-control-regex
+      if (typeof hostname !== "string" || hostname === "" || /[\x00-\x20/?#@[\]\x7f]/.test(hostname)) {
+        throw new TypeError(
+          `hostname must be a host name or an IP address ("0.0.0.0" or "::" for every one of this machine's), got ${
+            JSON.stringify(hostname)
+          }`,
+        );
+      }
+      if (!Number.isInteger(port) || port < 0 || port > 65535) {
+        throw new RangeError(`port must be an integer from 0 to 65535, got ${String(port)}`);
+      }
+      return { transport, hostname, port };
+    }
+    case "unix":
+    case "unixgram": {
+      const { transport, path } = address;
+      if (typeof path !== "string" || path === "") {
+        throw new TypeError(`path must be the path of a socket, got ${JSON.stringify(path)}`);
+      }
+      return { transport, path };
+    }
+    default:
+      throw new TypeError(
+        `transport must be "tcp", "udp", "unix" or "unixgram", got ${
+          JSON.stringify((address as { transport: unknown }).transport)
+        }`,
+      );
+  }
+}
+
+/**
+ * The address of one end of an internet socket as adapters report it.
+ *
+ * An IPv4 peer of a dual-stack listener is shown as the IPv4 address it is (`::ffff:192.0.2.1` as `192.0.2.1`,
+ * RFC 4291, section 2.5.5.2), as Go's `net` does, so that one rule about an address holds on every listener.
+ */
+export function inetAddress(transport: InetAddress["transport"], hostname: string, port: number): InetAddress {
+  return { transport, hostname: hostname.startsWith("::ffff:") ? hostname.slice(7) : hostname, port };
+}
+
+/** Whether `hostname` is an IP address rather than a name, and of which family. */
+export function ipFamily(hostname: string): AddressFamily | null {
+  if (hostname.includes(":")) return "IPv6";
+  return /^\d+(\.\d+){3}$/.test(hostname) ? "IPv4" : null;
+}
+
+/** A version of the internet protocol. */
+export type AddressFamily = "IPv4" | "IPv6";

@@ -1,0 +1,27 @@
+import { AsyncMixIn } from "./async_mixin.ts";
+import type { Connection } from "./connection.ts";
+import { TCPServer } from "./tcp_server.ts";
+
+const AsyncTCP: typeof TCPServer = AsyncMixIn(TCPServer);
+
+/**
+ * A server for TCP connections that handles them concurrently on the event loop.
+ *
+ * @typeParam R What a request is.
+ *
+ * @example
+ * ```ts
+ * import { AsyncTCPServer, StreamRequestHandler } from "@sockets/server";
+ *
+ * class EchoHandler extends StreamRequestHandler {
+ *   override async handle(): Promise<void> {
+ *     for await (const line of this.rfile) await this.wfile.write(line + "\n");
+ *   }
+ * }
+ *
+ * const server = new AsyncTCPServer("tcp://127.0.0.1:0", EchoHandler);
+ * await server.activate();
+ * await server.serverClose();
+ * ```
+ */
+export class AsyncTCPServer<R = Connection> extends AsyncTCP<R> {}

@@ -1,0 +1,515 @@
+import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
+import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
+import type { Connection } from "./connection.ts";
+import { checkTimeout } from "./deadline.ts";
+import { SocketError, SystemExit } from "./errors.ts";
+import { getRuntime, type Runtime } from "./runtime.ts";
+
+/** A class of request handlers, as a server is given it. */
+export type RequestHandlerClass<R = Connection> = new (
+  request: R,
+  clientAddress: Address | null,
+  server: BaseServer<R>,
+) => BaseRequestHandler<R>;
+
+/** Options that every server takes. Each but `runtime` sets the server's field of the same name. */
+export interface ServerOptions {
+  /** The sockets to use: the running runtime's by default, `memory` from `@sockets/server/testing` in tests. */
+  runtime?: Runtime;
+  /** See {@linkcode BaseServer.timeout}. */
+  timeout?: number | null;
+  /** See {@linkcode BaseServer.shutdownTimeout}. */
+  shutdownTimeout?: number;
+  /** See {@linkcode BaseServer.blockOnClose}. */
+  blockOnClose?: boolean;
+}
+
+/** A request that a server has taken and not finished. */
+export interface ActiveRequest {
+  /** Who sent it; `null` when the sender has no address. */
+  readonly clientAddress: Address | null;
+  /** When it was taken, in milliseconds since the epoch. */
+  readonly since: number;
+}
+
+/** What a server has counted since it was made. */
+export interface ServerStats {
+  /** Requests taken: connections accepted. */
+  readonly accepted: number;
+  /** Of these, unfinished ones. */
+  readonly active: number;
+  /** Of these, the ones that `verifyRequest` turned away. */
+  readonly rejected: number;
+  /** Errors in handlers and in the hooks around them, each of which went to `handleError`. */
+  readonly errors: number;
+  /** Connections refused because `requestQueueSize` others were waiting; the kernel's own refusals can't be counted. */
+  readonly refused: number;
+}
+
+/** How to stop a server. */
+export interface ShutdownOptions {
+  /**
+   * Milliseconds that the requests in progress have to finish before they are aborted. Without it nothing is aborted: `shutdown()`
+   * waits only for what `serveForever()` itself waits for, the one request of a plain server.
+   */
+  drain?: number;
+}
+
+/** Milliseconds that handlers get to notice that their request was aborted. */
+const ABORT_GRACE = 1000;
+/** Milliseconds to wait before the next request is asked for when the system has run out of something. */
+const EXHAUSTED_PAUSE = 100;
+
+/** accept(2): "for reliable operation the application should detect the network errors … and treat them like EAGAIN". */
+const PASSING = new Set([
+  "ECONNABORTED",
+  "ECONNRESET",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "EINTR",
+  "ENETDOWN",
+  "ENETUNREACH",
+  "ENONET",
+  "ENOPROTOOPT",
+  "EOPNOTSUPP",
+  "EPERM",
+  "EPROTO",
+]);
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
+
+/**
+ * What all servers have in common: the loop, the hooks and their order. `socketserver.BaseServer` in TypeScript.
+ *
+ * For the caller: the constructor, `activate()`, `serveForever()`, `handleRequest()`, `shutdown()`, `serverClose()`.
+ *
+ * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
+ * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`. Each may be async.
+ *
+ * For derived classes, beside these: `transport`, `concurrent`, `interrupt()`, `abortRequest()`, `validate()`.
+ *
+ * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
+ */
+export abstract class BaseServer<R = Connection> implements AsyncDisposable {
+  /** The address given; once bound, the one bound, with the real port. */
+  serverAddress: Address;
+  /** The class whose instances handle the requests. */
+  readonly RequestHandlerClass: RequestHandlerClass<R>;
+  /** The sockets in use. */
+  readonly runtime: Runtime;
+  /** Milliseconds that `handleRequest()` waits for a request before it calls `handleTimeout()`; `null`, the default, waits for ever. */
+  timeout: number | null = null;
+  /**
+   * Milliseconds that `serverClose()` gives to the requests in progress before it aborts them: 15,000 by default. `Infinity` waits for
+   * ever, as `socketserver` does.
+   */
+  shutdownTimeout = 15_000;
+  /** Whether `serverClose()` waits for the requests in progress at all: `true` by default. */
+  blockOnClose = true;
+
+  /** What the server speaks. */
+  protected abstract get transport(): Transport;
+  /** Whether the next request is taken while others are unfinished. A plain server finishes one first; the mix-ins don't. */
+  protected readonly concurrent: boolean = false;
+
+  #options: ServerOptions;
+  #active = new Map<R, ActiveRequest>();
+  #accepted = 0;
+  #rejected = 0;
+  #errors = 0;
+  #activated: Promise<void> | null = null;
+  #shutdownRequested = false;
+  /** What ends the loop with an error: a handler's {@linkcode SystemExit}, or what `handleError` threw. */
+  #failure: { error: unknown } | null = null;
+  #serving: Promise<void> | null = null;
+  /** Lets the loop go on without the request that it waits for. */
+  #release: (() => void) | null = null;
+  /** Resolves when no request is in progress; made when somebody waits for that. */
+  #idle: PromiseWithResolvers<void> | null = null;
+
+  /**
+   * Checks the arguments. Nothing is bound yet: `activate()` does that, and `serveForever()` and `handleRequest()` when it has not
+   * been done.
+   *
+   * @param address Where to serve.
+   * @param RequestHandlerClass The class whose instances handle the requests.
+   * @param options Values for the server's fields; they win over what a subclass sets.
+   * @throws {TypeError} When the address is none, or the handler no class with a `handle()` method.
+   * @throws {RangeError} When the port is no integer from 0 to 65535.
+   */
+  constructor(address: string | Address, RequestHandlerClass: RequestHandlerClass<R>, options: ServerOptions = {}) {
+    this.serverAddress = toAddress(address);
+    if (typeof RequestHandlerClass !== "function" || typeof RequestHandlerClass.prototype?.handle !== "function") {
+      throw new TypeError(
+        `RequestHandlerClass must be a class with a handle() method, got ${
+          typeof RequestHandlerClass === "function" ? "a function" : String(RequestHandlerClass)
+        }; serve() takes a plain function`,
+      );
+    }
+    if (typeof options !== "object" || options === null) {
+      throw new TypeError(`options must be an object, got ${String(options)}`);
+    }
+    this.RequestHandlerClass = RequestHandlerClass;
+    this.runtime = options.runtime ?? getRuntime();
+    this.#options = options;
+  }
+
+  /** The table of unfinished requests. */
+  get activeRequests(): ReadonlyMap<R, ActiveRequest> {
+    return this.#active;
+  }
+
+  /** What the server has counted. */
+  get stats(): ServerStats {
+    return {
+      accepted: this.#accepted,
+      active: this.#active.size,
+      rejected: this.#rejected,
+      errors: this.#errors,
+      refused: 0,
+    };
+  }
+
+  // Methods for the caller.
+
+  /**
+   * Binds the address and begins to listen, unless that has been done. After `serverClose()` it does so anew.
+   *
+   * @throws {TypeError} When an option has no such field, or a field a value of the wrong type; then nothing is bound.
+   * @throws {RangeError} When a field has a value out of its range; then nothing is bound.
+   * @throws {SocketError} When the address can't be bound: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `ENOTFOUND`, `EMFILE`.
+   * @throws {UnsupportedError} When the runtime can't do what a field asks for.
+   */
+  activate(): Promise<void> {
+    return this.#activated ??= this.#activate().catch((error) => {
+      this.#activated = null;
+      throw error;
+    });
+  }
+
+  /**
+   * Handles requests until `shutdown()`, or `signal`, stops it. A plain server finishes the request that it is handling first.
+   *
+   * A `shutdown()` that came before makes it return at once, as in `socketserver`.
+   *
+   * @param options `signal`: stops the loop when it fires.
+   * @throws {SystemExit} When a handler threw one.
+   * @throws {SocketError} When the address can't be bound, or the listener fails for good.
+   * @throws {Error} When requests are being served already, and whatever `handleError` throws.
+   */
+  async serveForever(options: { signal?: AbortSignal } = {}): Promise<void> {
+    if (this.#serving !== null) throw new Error("the server is serving already");
+    const { signal } = options;
+    const stop = () => void this.shutdown();
+    const done = Promise.withResolvers<void>();
+    this.#serving = done.promise;
+    signal?.addEventListener("abort", stop);
+    if (signal?.aborted) this.#shutdownRequested = true;
+    try {
+      if (!this.#shutdownRequested) await this.activate();
+      while (!this.#shutdownRequested && this.#failure === null && this.#activated !== null) {
+        const taken = await this.#take();
+        if (taken === null) continue;
+        await this.#handle(taken);
+        await this.serviceActions();
+      }
+      this.#throwFailure();
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      this.#shutdownRequested = false;
+      this.#serving = null;
+      done.resolve();
+    }
+  }
+
+  /**
+   * Handles one request, or calls `handleTimeout()` when none came within `timeout` milliseconds.
+   *
+   * @throws {SystemExit} When the handler threw one.
+   * @throws {SocketError} When the address can't be bound, or the listener fails for good.
+   * @throws {Error} When requests are being served already, and whatever `handleError` throws.
+   */
+  async handleRequest(): Promise<void> {
+    if (this.#serving !== null) throw new Error("the server is serving already");
+    const done = Promise.withResolvers<void>();
+    this.#serving = done.promise;
+    let timedOut = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    try {
+      await this.activate();
+      if (this.timeout !== null && this.timeout !== Infinity) {
+        timer = setTimeout(() => {
+          timedOut = true;
+          this.interrupt();
+        }, this.timeout);
+      }
+      const taken = await this.#take();
+      clearTimeout(timer);
+      if (taken !== null) await this.#handle(taken);
+      else if (timedOut) await this.handleTimeout();
+      this.#throwFailure();
+    } finally {
+      clearTimeout(timer);
+      this.#serving = null;
+      done.resolve();
+    }
+  }
+
+  /**
+   * Stops `serveForever()`; called before it, stops the next one. The address stays bound: what comes waits in the queue.
+   *
+   * A handler of a plain server must not await this, as the loop waits for the handler.
+   *
+   * @param options `drain`: milliseconds that the requests in progress have to finish before they are aborted.
+   * @returns A promise that resolves once `serveForever()` has returned, and with `drain` once no request is in progress.
+   */
+  async shutdown(options: ShutdownOptions = {}): Promise<void> {
+    const { drain } = options;
+    if (drain !== undefined) checkTimeout("drain", drain);
+    this.#shutdownRequested = true;
+    this.interrupt();
+    if (drain !== undefined) await this.#drain(drain);
+    await this.#serving;
+  }
+
+  /**
+   * Stops serving and frees the address. Requests in progress have `shutdownTimeout` milliseconds to finish and are aborted then;
+   * with `blockOnClose` off, they are left to themselves. Does nothing the second time.
+   */
+  async serverClose(): Promise<void> {
+    const serving = this.#serving;
+    if (serving !== null) this.#shutdownRequested = true;
+    this.interrupt();
+    await this.#activated?.catch(() => {});
+    this.#activated = null;
+    await this.serverUnbind();
+    if (this.blockOnClose) {
+      await this.#drain(this.shutdownTimeout);
+      await serving;
+    }
+  }
+
+  /** The same as {@linkcode BaseServer.serverClose}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.serverClose();
+  }
+
+  // Methods that may be overridden.
+
+  /** Binds the address and puts the one bound into `serverAddress`. The runtimes bind and listen in one step, so it does both. */
+  abstract serverBind(): void | Promise<void>;
+
+  /** Called by `activate()` after `serverBind()`. Does nothing by default. */
+  serverActivate(): void | Promise<void> {}
+
+  /** Frees what `serverBind()` took; `serverClose()` calls it. */
+  abstract serverUnbind(): void | Promise<void>;
+
+  /**
+   * Waits for the next request.
+   *
+   * @returns The request and who sent it; `null` when `interrupt()` ended the wait.
+   */
+  abstract getRequest(): Promise<[request: R, clientAddress: Address | null] | null>;
+
+  /**
+   * Decides whether to handle a request. `true` by default.
+   *
+   * @param _request The request.
+   * @param _clientAddress Who sent it.
+   * @returns `false` to turn it away: `shutdownRequest` is called and nothing else.
+   */
+  verifyRequest(_request: R, _clientAddress: Address | null): boolean | Promise<boolean> {
+    return true;
+  }
+
+  /**
+   * Handles a request and shuts it down.
+   *
+   * @param request The request.
+   * @param clientAddress Who sent it.
+   */
+  async processRequest(request: R, clientAddress: Address | null): Promise<void> {
+    await this.finishRequest(request, clientAddress);
+    await this.shutdownRequest(request);
+  }
+
+  /**
+   * Makes an instance of `RequestHandlerClass` and takes it through `setup()`, `handle()` and `finish()`.
+   *
+   * @param request The request.
+   * @param clientAddress Who sent it.
+   */
+  finishRequest(request: R, clientAddress: Address | null): void | Promise<void> {
+    return runHandler(new this.RequestHandlerClass(request, clientAddress, this));
+  }
+
+  /**
+   * Ends a request, whatever became of it. Calls `closeRequest`.
+   *
+   * @param request The request.
+   */
+  shutdownRequest(request: R): void | Promise<void> {
+    return this.closeRequest(request);
+  }
+
+  /**
+   * Frees what a request holds. Does nothing by default.
+   *
+   * @param _request The request.
+   */
+  closeRequest(_request: R): void | Promise<void> {}
+
+  /** Called by `serveForever()` after every request. `socketserver` polls and calls it twice a second too; nothing polls here. */
+  serviceActions(): void | Promise<void> {}
+
+  /** Called by `handleRequest()` when no request came in time. Does nothing by default. */
+  handleTimeout(): void | Promise<void> {}
+
+  /**
+   * Deals with an error of a request; by default prints who sent it and the stack to stderr, and the server goes on. Throwing here
+   * ends `serveForever()` with what is thrown.
+   *
+   * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors.
+   * @param clientAddress Who sent it.
+   * @param error What was thrown.
+   */
+  handleError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
+    const line = "-".repeat(40);
+    const what = request === null
+      ? `Could not take a request on ${formatAddress(this.serverAddress)}`
+      : `Exception occurred during processing of request from ${
+        clientAddress === null ? "an anonymous sender" : formatAddress(clientAddress)
+      }`;
+    // A socket's own error says it all in its message; the runtime's, its cause, would only repeat it.
+    console.error(`${line}\n${what}\n`, error instanceof SocketError ? error.stack : error, `\n${line}`);
+  }
+
+  // Methods for derived classes.
+
+  /** Checks the fields before anything is bound. A subclass that overrides it calls `super.validate()`. */
+  protected validate(): void {
+    if (this.timeout !== null) checkTimeout("timeout", this.timeout);
+    checkTimeout("shutdownTimeout", this.shutdownTimeout);
+  }
+
+  /** Makes a waiting `getRequest()` return `null`. */
+  protected abstract interrupt(): void;
+
+  /**
+   * Makes the handler of a request fail soon; called when its time is up.
+   *
+   * @param _request The request.
+   */
+  protected abortRequest(_request: R): void {}
+
+  async #activate(): Promise<void> {
+    // Here and not in the constructor, where the fields of a subclass are not set yet.
+    const { runtime: _, ...fields } = this.#options;
+    for (const [name, value] of Object.entries(fields)) {
+      if (!(name in this)) throw new TypeError(`unknown option: ${name}`);
+      if (value !== undefined) (this as Record<string, unknown>)[name] = value;
+    }
+    this.validate();
+    await this.serverBind();
+    try {
+      await this.serverActivate();
+    } catch (error) {
+      await this.serverUnbind();
+      throw error;
+    }
+  }
+
+  /** The next request; `null` when there is a reason to look at the server's state first. */
+  async #take(): Promise<[R, Address | null] | null> {
+    try {
+      const taken = await this.getRequest();
+      if (taken === null) return null;
+      this.#accepted++;
+      this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now() });
+      return taken;
+    } catch (error) {
+      if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
+      if (EXHAUSTED.has(error.code)) {
+        this.#errors++;
+        await this.handleError(null, null, error);
+        // Asking again at once would spin until somebody frees something.
+        await new Promise((resolve) => setTimeout(resolve, EXHAUSTED_PAUSE));
+      }
+      return null;
+    }
+  }
+
+  /** Handles a request from first to last; waits for it only when the server is not concurrent. */
+  async #handle([request, clientAddress]: [R, Address | null]): Promise<void> {
+    const handled = this.#see(request, clientAddress);
+    if (this.concurrent) return;
+    // Not `await handled`: a request that doesn't end even when aborted must not keep shutdown() from ending the loop.
+    await new Promise<void>((resolve) => {
+      this.#release = resolve;
+      handled.then(resolve);
+    });
+    this.#release = null;
+  }
+
+  /** Sees a request through. Never rejects. */
+  async #see(request: R, clientAddress: Address | null): Promise<void> {
+    try {
+      if (await this.verifyRequest(request, clientAddress)) {
+        await this.processRequest(request, clientAddress);
+      } else {
+        this.#rejected++;
+        await this.shutdownRequest(request);
+      }
+    } catch (error) {
+      await this.#report(request, clientAddress, error);
+      try {
+        await this.shutdownRequest(request);
+      } catch (second) {
+        await this.#report(request, clientAddress, second);
+      }
+    } finally {
+      this.#active.delete(request);
+      if (this.#active.size === 0) {
+        this.#idle?.resolve();
+        this.#idle = null;
+      }
+    }
+  }
+
+  async #report(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
+    try {
+      if (error instanceof SystemExit) throw error;
+      this.#errors++;
+      await this.handleError(request, clientAddress, error);
+    } catch (failure) {
+      this.#failure ??= { error: failure };
+      this.interrupt();
+    }
+  }
+
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = null;
+    if (failure !== null) throw failure.error;
+  }
+
+  /** Waits until no request is in progress, for `ms` milliseconds; then aborts those that are. */
+  async #drain(ms: number): Promise<void> {
+    if (ms !== 0 && await this.#drained(ms)) return;
+    for (const request of [...this.#active.keys()]) this.abortRequest(request);
+    await this.#drained(ABORT_GRACE);
+    this.#release?.();
+  }
+
+  #drained(ms: number): Promise<boolean> {
+    if (this.#active.size === 0) return Promise.resolve(true);
+    const idle = (this.#idle ??= Promise.withResolvers<void>()).promise;
+    return new Promise((resolve) => {
+      const timer = ms === Infinity ? undefined : setTimeout(() => resolve(false), ms);
+      idle.then(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+}

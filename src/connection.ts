@@ -1,0 +1,276 @@
+import type { Address } from "./address.ts";
+import { checkTimeout, Deadline } from "./deadline.ts";
+import { SocketError } from "./errors.ts";
+import type { RawConnection } from "./runtime.ts";
+
+const encoder = new TextEncoder();
+const CLOSED = Promise.resolve();
+const ignore = (): void => {};
+
+/**
+ * A connection: the `request` of a stream handler, and what `connect()` gives a client.
+ *
+ * Reading is a pull: nothing more is taken from the peer than a small, bounded amount ahead of what the program reads, so a peer
+ * that sends faster than it is read is slowed down by TCP itself. Writing is a push with back-pressure: `write` gives a promise
+ * when the peer doesn't keep up, and awaiting it bounds the memory. A connection that dies rejects what is pending with a
+ * {@linkcode SocketError}; nothing hangs.
+ *
+ * @example Echo
+ * ```ts
+ * import { serve } from "@sockets/server";
+ *
+ * const server = await serve("tcp://127.0.0.1:0", async (conn) => {
+ *   for await (const chunk of conn) await conn.write(chunk);
+ * });
+ * await server.serverClose();
+ * ```
+ */
+export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
+  #raw: RawConnection;
+  #timeout = 0;
+  #reads: Deadline | undefined;
+  #writes: Deadline | undefined;
+  /** A read that timed out and is still under way: the next `read()` takes over its chunk, so that nothing is lost. */
+  #unclaimed: Promise<Uint8Array | null> | null = null;
+  #reading = false;
+  #ended = false;
+  #error: SocketError | null = null;
+  #closed: { promise: Promise<void>; resolve: () => void } | null = null;
+  #controller: AbortController | null = null;
+  #readable: ReadableStream<Uint8Array> | null = null;
+  #writable: WritableStream<Uint8Array> | null = null;
+
+  /** @param raw The adapter's connection. Servers and `connect()` call this; programs don't. */
+  constructor(raw: RawConnection) {
+    this.#raw = raw;
+    raw.onclose = (error) => this.#end(error);
+  }
+
+  /** This side's address. */
+  get localAddress(): Address {
+    return this.#raw.localAddress;
+  }
+
+  /** The peer's address. */
+  get remoteAddress(): Address {
+    return this.#raw.remoteAddress;
+  }
+
+  /**
+   * Milliseconds that a read, a write or a close may wait for the peer before it fails with `ETIMEDOUT`; 0, the default, waits
+   * for ever. The equivalent of Python's `socket.settimeout()`.
+   */
+  get timeout(): number {
+    return this.#timeout;
+  }
+  set timeout(ms: number) {
+    checkTimeout("timeout", ms);
+    this.#timeout = ms === Infinity ? 0 : ms;
+  }
+
+  /** Why the connection was lost, or `null` while it lives and when it ended in order. */
+  get error(): SocketError | null {
+    return this.#error;
+  }
+
+  /** Resolves once the connection is gone in both directions, for whatever reason; never rejects. */
+  get closed(): Promise<void> {
+    if (!this.#ended) this.#raw.watch();
+    return this.#whenClosed();
+  }
+
+  /**
+   * Fires when the connection is gone: reset or lost by the peer, or closed here. A peer that has only ended its sending side is
+   * still there. Its `reason` is a {@linkcode SocketError}.
+   *
+   * What can be noticed while nobody reads is limited by what may be buffered: behind unread data the peer's end is unseen.
+   */
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.#ended) this.#controller.abort(this.#reason());
+      else this.#raw.watch();
+    }
+    return this.#controller.signal;
+  }
+
+  /**
+   * Reads the next chunk, as it comes from the network.
+   *
+   * @returns The chunk, which is the caller's to keep or change, or `null` when the peer has ended its side.
+   * @throws {SocketError} When the connection is lost (`ECONNRESET`), was closed here (`ECONNABORTED`) or times out
+   * (`ETIMEDOUT`; the connection stays usable and no byte is lost).
+   * @throws {TypeError} When another `read` is waiting.
+   */
+  read(): Promise<Uint8Array | null> {
+    if (this.#timeout === 0 && this.#unclaimed === null) return this.#raw.read();
+    return this.#timedRead();
+  }
+
+  /**
+   * Sends bytes, or text as UTF-8, after all that was sent before.
+   *
+   * @param data What to send. Bytes must not be changed before the returned promise, if there is one, resolves.
+   * @returns Nothing when the system has taken the data, else a promise that resolves when it has. Awaiting either bounds the
+   * memory of a connection whose peer reads slowly. A promise that nobody awaits never becomes an unhandled rejection: the
+   * failure shows in `error` and in every later call.
+   * @throws {SocketError} As the promise's rejection: `EPIPE` after `closeWrite()`, `ECONNRESET` when the peer is gone,
+   * `ECONNABORTED` when it was closed here, `ETIMEDOUT` when the peer did not read for `timeout` milliseconds.
+   */
+  write(data: Uint8Array | string): void | Promise<void> {
+    if (typeof data === "string") data = encoder.encode(data);
+    else if (!(data instanceof Uint8Array)) {
+      throw new TypeError(`data must be a Uint8Array or a string, got ${Object.prototype.toString.call(data)}`);
+    }
+    const pending = this.#raw.write(data);
+    if (pending === undefined) return;
+    pending.catch(ignore);
+    if (this.#timeout === 0) return pending;
+    const timed = this.#within(this.#writes ??= new Deadline(), "write", pending);
+    timed.catch(ignore);
+    return timed;
+  }
+
+  /**
+   * Ends the sending side once what was written has left (half-close): the peer reads the end of the stream and can go on sending.
+   *
+   * @returns A promise that resolves when the end is on its way.
+   * @throws {SocketError} As the promise's rejection, when the connection is lost before.
+   */
+  async closeWrite(): Promise<void> {
+    await this.#raw.closeWrite();
+  }
+
+  /**
+   * Closes the connection once what was written has left.
+   *
+   * @returns A promise that resolves when it is closed; it never rejects. With a `timeout`, a peer that doesn't take the rest
+   * in time is aborted.
+   */
+  close(): Promise<void> {
+    if (this.#ended) return CLOSED;
+    this.#raw.close();
+    if (this.#ended) return CLOSED;
+    if (this.#timeout !== 0) (this.#writes ??= new Deadline()).start(this.#timeout, () => this.abort());
+    return this.#whenClosed();
+  }
+
+  /** Closes at once and drops what has not left. The peer sees a reset where the runtime can send one (not on Deno). */
+  abort(): void {
+    if (!this.#ended) this.#raw.abort();
+  }
+
+  /**
+   * Sends small writes at once instead of gathering them (TCP_NODELAY; Nagle's algorithm is RFC 896).
+   *
+   * @param on `true` by default.
+   */
+  setNoDelay(on = true): void {
+    if (!this.#ended) this.#raw.setNoDelay(on);
+  }
+
+  /**
+   * Probes the peer while the connection is idle (SO_KEEPALIVE), so that one that vanished is noticed.
+   *
+   * @param on `true` by default, with the system's idle time before the first probe; a number sets it, in milliseconds.
+   * @throws {UnsupportedError} When a number is given and the runtime can't set it.
+   */
+  setKeepAlive(on: boolean | number = true): void {
+    if (!this.#ended) this.#raw.setKeepAlive(on);
+  }
+
+  /** The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way. */
+  get readable(): ReadableStream<Uint8Array> {
+    return this.#readable ??= new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const chunk = await this.read();
+        if (chunk === null) controller.close();
+        else controller.enqueue(chunk);
+      },
+    }, { highWaterMark: 0 });
+  }
+
+  /** The sending side as a web stream, made on first use. Closing it is `closeWrite()`, aborting it `abort()`. */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#writable ??= new WritableStream<Uint8Array>({
+      write: (chunk) => this.write(chunk) ?? CLOSED,
+      close: () => this.closeWrite(),
+      abort: () => this.abort(),
+    });
+  }
+
+  /** Reads chunk by chunk until the peer ends its side. Leaving the loop early leaves the connection open. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
+    const iterator: AsyncIterableIterator<Uint8Array> = {
+      next: () => {
+        if (this.#timeout === 0 && this.#unclaimed === null) return this.#raw.next();
+        return this.#timedRead().then(toResult);
+      },
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    return iterator;
+  }
+
+  /** The same as {@linkcode Connection.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #timedRead(): Promise<Uint8Array | null> {
+    if (this.#reading) throw alreadyReading();
+    this.#reading = true;
+    const read = this.#unclaimed ??= this.#raw.read();
+    // Only a timeout leaves the read unclaimed; it must not become an unhandled rejection then.
+    read.catch(ignore);
+    try {
+      const chunk = await (this.#timeout === 0 ? read : this.#within(this.#reads ??= new Deadline(), "read", read));
+      this.#unclaimed = null;
+      return chunk;
+    } catch (error) {
+      if (!(error instanceof SocketError && error.code === "ETIMEDOUT")) this.#unclaimed = null;
+      throw error;
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  #within<T>(deadline: Deadline, syscall: string, operation: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      deadline.start(this.#timeout, () => reject(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress })));
+      operation.then((value) => {
+        deadline.stop();
+        resolve(value);
+      }, (error) => {
+        deadline.stop();
+        reject(error);
+      });
+    });
+  }
+
+  #whenClosed(): Promise<void> {
+    if (this.#ended) return CLOSED;
+    return (this.#closed ??= Promise.withResolvers<void>()).promise;
+  }
+
+  #end(error: SocketError | null): void {
+    this.#ended = true;
+    this.#error = error;
+    this.#reads?.clear();
+    this.#writes?.clear();
+    this.#closed?.resolve();
+    this.#controller?.abort(this.#reason());
+  }
+
+  #reason(): SocketError {
+    return this.#error ?? new SocketError("ECONNABORTED", { address: this.remoteAddress });
+  }
+}
+
+function toResult(chunk: Uint8Array | null): IteratorResult<Uint8Array> {
+  return chunk === null ? { done: true, value: undefined } : { done: false, value: chunk };
+}
+
+/** What a second `read` gets while the first is waiting, here and in the adapters. */
+export function alreadyReading(): TypeError {
+  return new TypeError("a read is waiting on this connection already; await it before the next");
+}

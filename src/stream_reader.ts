@@ -1,0 +1,200 @@
+import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
+
+/** What a {@linkcode StreamReader} reads from; a connection is one. */
+export interface ByteSource {
+  /** The next chunk, or `null` at the end of the stream. */
+  read(): Promise<Uint8Array | null>;
+}
+
+/** How much one call may buffer. */
+export interface LimitOptions {
+  /** The most bytes to buffer, the reader's `limit` by default. */
+  limit?: number;
+}
+
+const NEWLINE = 10;
+const RETURN = 13;
+const EMPTY = new Uint8Array(0);
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/**
+ * Reads bytes, delimited records and lines from a stream: the `rfile` of a `StreamRequestHandler`.
+ *
+ * No peer can make it buffer more than `limit` bytes beyond the chunk that was last received.
+ *
+ * @example
+ * ```ts
+ * import { StreamRequestHandler } from "@sockets/server";
+ *
+ * class Upper extends StreamRequestHandler {
+ *   override async handle(): Promise<void> {
+ *     for await (const line of this.rfile) await this.wfile.write(line.toUpperCase() + "\n");
+ *   }
+ * }
+ * ```
+ */
+export class StreamReader implements AsyncIterable<string> {
+  /** The most bytes that a call buffers when it names no limit of its own: 65,536, as in `asyncio`. */
+  limit = 65_536;
+  #source: ByteSource;
+  #buffer: Uint8Array = EMPTY;
+  #start = 0;
+  #end = 0;
+
+  /** @param source Where the bytes come from. */
+  constructor(source: ByteSource) {
+    this.#source = source;
+  }
+
+  /**
+   * Reads what is there, or waits for something.
+   *
+   * @param max The most bytes to return; no bound by default but the size of the chunk that arrives.
+   * @returns The bytes, or `null` at the end of the stream.
+   * @throws {RangeError} When `max` is no positive integer.
+   * @throws {SocketError} When the connection is lost or times out.
+   */
+  async read(max = Infinity): Promise<Uint8Array | null> {
+    if (max !== Infinity) checkCount("max", max, 1);
+    if (this.#start === this.#end && !(await this.#fill())) return null;
+    return this.#take(Math.min(max, this.#end - this.#start));
+  }
+
+  /**
+   * Reads exactly so many bytes.
+   *
+   * @param size The number of bytes.
+   * @param options `limit`: the largest `size` to accept, for sizes that a peer has sent; the reader's `limit` by default.
+   * @returns The bytes.
+   * @throws {IncompleteReadError} When the stream ends before; its `partial` holds what did arrive.
+   * @throws {LimitOverrunError} When `size` is above the limit; nothing is read then.
+   * @throws {RangeError} When `size` is no integer, or negative.
+   * @throws {SocketError} When the connection is lost or times out.
+   */
+  async readExactly(size: number, options: LimitOptions = {}): Promise<Uint8Array> {
+    checkCount("size", size, 0);
+    const limit = options.limit ?? this.limit;
+    if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
+    while (this.#end - this.#start < size) {
+      if (!(await this.#fill(size))) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
+    }
+    return this.#take(size);
+  }
+
+  /**
+   * Reads up to and with a delimiter.
+   *
+   * @param delimiter The delimiter, as bytes or as text in UTF-8; not empty.
+   * @param options `limit`: the most bytes to wait for, delimiter included.
+   * @returns The bytes, the delimiter included.
+   * @throws {IncompleteReadError} When the stream ends before; its `partial` holds what did arrive.
+   * @throws {LimitOverrunError} When the limit is reached without a delimiter; what arrived stays in the buffer.
+   * @throws {SocketError} When the connection is lost or times out.
+   */
+  async readUntil(delimiter: Uint8Array | string, options: LimitOptions = {}): Promise<Uint8Array> {
+    const bytes = typeof delimiter === "string" ? encoder.encode(delimiter) : delimiter;
+    if (bytes.length === 0) throw new TypeError("delimiter must not be empty");
+    const size = await this.#find(bytes, options.limit ?? this.limit);
+    if (size === -1) throw new IncompleteReadError(this.#take(this.#end - this.#start), "the delimiter");
+    return this.#take(size);
+  }
+
+  /**
+   * Reads a line of UTF-8 text.
+   *
+   * @param options `limit`: the most bytes to wait for, the line's end included.
+   * @returns The line without its `\n` or `\r\n`; `null` at the end of the stream. As in Python, text that the end of the stream
+   * cuts off is the last line; a protocol in which that matters calls `readUntil("\n")`.
+   * @throws {LimitOverrunError} When the limit is reached without a line's end; what arrived stays in the buffer.
+   * @throws {SocketError} When the connection is lost or times out.
+   */
+  async readLine(options?: LimitOptions): Promise<string | null> {
+    // The common case, a line that has arrived whole, needs no search across chunks.
+    let end = this.#start === this.#end ? -1 : this.#buffer.indexOf(NEWLINE, this.#start);
+    const limit = options?.limit ?? this.limit;
+    if (end === -1 || end >= this.#end || end - this.#start >= limit) {
+      const size = await this.#find(LINE_END, limit);
+      if (size === -1) {
+        if (this.#start === this.#end) return null;
+        return decoder.decode(this.#take(this.#end - this.#start));
+      }
+      end = this.#start + size - 1;
+    }
+    const start = this.#start;
+    this.#start = end + 1;
+    if (end > start && this.#buffer[end - 1] === RETURN) end--;
+    return decoder.decode(this.#buffer.subarray(start, end));
+  }
+
+  /** Reads line by line, as `readLine()` does, until the stream ends. */
+  async *[Symbol.asyncIterator](): AsyncIterableIterator<string> {
+    for (let line = await this.readLine(); line !== null; line = await this.readLine()) yield line;
+  }
+
+  /** The number of bytes up to the delimiter's end, or -1 when the stream ends without one. */
+  async #find(delimiter: Uint8Array, limit: number): Promise<number> {
+    const last = delimiter.length - 1;
+    for (let searched = 0;;) {
+      const at = this.#indexOf(delimiter, this.#start + searched);
+      const size = at === -1 ? this.#end - this.#start : at - this.#start + delimiter.length;
+      if (at !== -1 && size <= limit) return size;
+      if (size >= limit) throw new LimitOverrunError(limit, last === 0 && delimiter[0] === NEWLINE ? "line" : "delimiter");
+      // A delimiter may have begun in the last bytes; only those are looked at again.
+      searched = Math.max(0, size - last);
+      if (!(await this.#fill(limit))) return -1;
+    }
+  }
+
+  #indexOf(delimiter: Uint8Array, from: number): number {
+    const first = delimiter[0]!;
+    const stop = this.#end - delimiter.length;
+    for (let at = from;; at++) {
+      at = this.#buffer.indexOf(first, at);
+      if (at === -1 || at > stop) return -1;
+      let i = 1;
+      while (i < delimiter.length && this.#buffer[at + i] === delimiter[i]) i++;
+      if (i === delimiter.length) return at;
+    }
+  }
+
+  #take(size: number): Uint8Array {
+    const start = this.#start;
+    this.#start += size;
+    // The tail of the buffer may still be written to by #fill; what leaves here never is.
+    return this.#buffer.subarray(start, this.#start);
+  }
+
+  /** Waits for a chunk and puts it behind what is buffered; false at the end of the stream. */
+  async #fill(expected = 0): Promise<boolean> {
+    const chunk = await this.#source.read();
+    if (chunk === null) return false;
+    const held = this.#end - this.#start;
+    if (held === 0) {
+      this.#buffer = chunk;
+      this.#start = 0;
+      this.#end = chunk.length;
+      return true;
+    }
+    const size = held + chunk.length;
+    if (this.#end + chunk.length > this.#buffer.length) {
+      // Doubling keeps a peer that sends byte by byte from costing a copy of everything for each of them.
+      const grown = new Uint8Array(Math.max(size, Math.min(held * 2, Math.max(expected, size))));
+      grown.set(this.#buffer.subarray(this.#start, this.#end));
+      this.#buffer = grown;
+      this.#start = 0;
+      this.#end = held;
+    }
+    this.#buffer.set(chunk, this.#end);
+    this.#end += chunk.length;
+    return true;
+  }
+}
+
+const LINE_END = new Uint8Array([NEWLINE]);
+
+function checkCount(name: string, value: number, least: number): void {
+  if (!Number.isInteger(value) || value < least) {
+    throw new RangeError(`${name} must be an integer of ${least} or more, got ${String(value)}`);
+  }
+}
