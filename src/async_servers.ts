@@ -2,7 +2,8 @@ import { AsyncMixIn } from "./async_mixin.ts";
 import type { Connection } from "./connection.ts";
 import { TCPServer } from "./tcp_server.ts";
 
-const AsyncTCP: typeof TCPServer = AsyncMixIn(TCPServer);
+/** @internal */
+export const AsyncTCP: typeof TCPServer = AsyncMixIn(TCPServer);
 
 /**
  * A server for TCP connections that handles them concurrently on the event loop.

@@ -40,7 +40,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #readable: ReadableStream<Uint8Array> | null = null;
   #writable: WritableStream<Uint8Array> | null = null;
 
-  /** @param raw The adapter's connection. Servers and `connect()` call this; programs don't. */
+  /**
+   * Wraps an adapter's connection. Servers and `connect()` do this; programs don't.
+   *
+   * @param raw The adapter's connection.
+   */
   constructor(raw: RawConnection) {
     this.#raw = raw;
     raw.onclose = (error) => this.#end(error);

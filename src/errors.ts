@@ -42,6 +42,7 @@ const MEANINGS: Record<string, string> = {
  * ```
  */
 export class SocketError extends Error {
+  /** `"SocketError"`, or the name of a derived class. */
   override readonly name: string = "SocketError";
   /** The POSIX code, such as `"EADDRINUSE"` or `"ECONNRESET"`; `"ENOTFOUND"` for a host name that has no address. */
   readonly code: string;
@@ -51,6 +52,8 @@ export class SocketError extends Error {
   readonly address: Address | undefined;
 
   /**
+   * Makes the error; its message is composed of what is given.
+   *
    * @param code The POSIX code.
    * @param options Where the error comes from.
    * @param detail What to say in place of the code's usual meaning.
@@ -76,11 +79,14 @@ export class SocketError extends Error {
  * Named after its model, `asyncio.IncompleteReadError`. Its `code` is `"ENODATA"`.
  */
 export class IncompleteReadError extends SocketError {
+  /** The name of the class. */
   override readonly name = "IncompleteReadError";
   /** The bytes that arrived before the end of the stream. */
   readonly partial: Uint8Array;
 
   /**
+   * Made by the reader.
+   *
    * @param partial The bytes that arrived before the end of the stream.
    * @param wanted What the reader was waiting for.
    */
@@ -96,11 +102,14 @@ export class IncompleteReadError extends SocketError {
  * Named after its model, `asyncio.LimitOverrunError`. Its `code` is `"EMSGSIZE"`.
  */
 export class LimitOverrunError extends SocketError {
+  /** The name of the class. */
   override readonly name = "LimitOverrunError";
   /** The limit that was exceeded, in bytes. */
   readonly limit: number;
 
   /**
+   * Made by the reader.
+   *
    * @param limit The limit that was exceeded, in bytes.
    * @param wanted What the reader was waiting for.
    */
@@ -112,6 +121,7 @@ export class LimitOverrunError extends SocketError {
 
 /** Something that this runtime, version or operating system can't do; the message says what would make it work. */
 export class UnsupportedError extends Error {
+  /** The name of the class. */
   override readonly name = "UnsupportedError";
 }
 
@@ -133,11 +143,16 @@ export class UnsupportedError extends Error {
  * ```
  */
 export class SystemExit extends Error {
+  /** The name of the class. */
   override readonly name = "SystemExit";
   /** The exit status that the handler asks for. */
   readonly exitCode: number;
 
-  /** @param exitCode The exit status to ask for, 0 by default. */
+  /**
+   * Makes the error for a handler to throw.
+   *
+   * @param exitCode The exit status to ask for, 0 by default.
+   */
   constructor(exitCode = 0) {
     super(`a handler asked the program to exit with status ${exitCode}`);
     this.exitCode = exitCode;

@@ -42,7 +42,11 @@ export class StreamReader implements AsyncIterable<string> {
   #start = 0;
   #end = 0;
 
-  /** @param source Where the bytes come from. */
+  /**
+   * Reads from a source; nothing is asked of it before the first call.
+   *
+   * @param source Where the bytes come from.
+   */
   constructor(source: ByteSource) {
     this.#source = source;
   }

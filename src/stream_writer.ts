@@ -28,6 +28,8 @@ export class StreamWriter {
   #used = 0;
 
   /**
+   * Writes to a sink.
+   *
    * @param sink Where the bytes go.
    * @param size The bytes to gather before they are sent; 0 sends every write at once.
    */

@@ -1,0 +1,54 @@
+/** `npm run check`: format, lint, types, documentation, publishing, layering. Runs all of them and fails when any does. */
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const deno = join(root, "node_modules/.bin/deno");
+const tsc = join(root, "node_modules/.bin/tsc");
+const importMap = ["--import-map", "tests/offline/import_map.json"];
+const entries = ["mod.ts", "testing.ts"];
+
+const failures = [
+  run("format", deno, ["fmt", "--check"]),
+  run("lint", deno, ["lint"]),
+  run("types (deno)", deno, ["check", ...importMap, ...entries, "examples/", "tests/", "bench/"]),
+  run("types (tsc)", tsc, ["-p", "."]),
+  run("types of src/ alone, without those of any runtime", tsc, ["-p", "scripts/tsconfig.src.json"]),
+  run("documentation", deno, ["doc", "--lint", ...entries]),
+  // Uncommitted changes are the author's affair here; the check is about what would be published.
+  run("publishing", deno, ["publish", "--dry-run", "--allow-dirty"]),
+  layering(),
+].filter((name) => name !== null);
+
+console.log(failures.length === 0 ? "\ncheck: all passed" : `\ncheck: failed: ${failures.join(", ")}`);
+process.exit(failures.length === 0 ? 0 : 1);
+
+function run(name, command, args) {
+  console.log(`\n--- ${name}`);
+  const { status } = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  return status === 0 ? null : name;
+}
+
+/** `mod.ts` → `src/` ← `runtimes/`: src/ imports nothing but itself and names no runtime. */
+function layering() {
+  console.log("\n--- layering");
+  const findings = [];
+  for (const file of readdirSync(join(root, "src"), { recursive: true }).filter((file) => file.endsWith(".ts"))) {
+    const text = readFileSync(join(root, "src", file), "utf8");
+    for (const [, from] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
+      if (!/^\.\/[\w/]+\.ts$/.test(from) && from !== "@sockets/server" && !from.startsWith("@sockets/server/")) {
+        findings.push(`src/${file} imports ${from}`);
+      }
+    }
+    const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/\/\/.*/g, "");
+    if (/from "@sockets/.test(code)) findings.push(`src/${file} imports the package itself`);
+    for (const [name] of code.matchAll(/\b(Deno|Bun)\.|\b(process|require|Buffer)\b(?=[.(])/g)) {
+      findings.push(`src/${file} names a runtime: ${name}`);
+    }
+  }
+  for (const finding of findings) console.log(finding);
+  if (findings.length === 0) console.log("ok");
+  return findings.length === 0 ? null : "layering";
+}
