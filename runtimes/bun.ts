@@ -28,8 +28,9 @@ interface SocketOptions {
 }
 
 interface BunListener {
-  readonly hostname: string;
   readonly port: number;
+  /** Fills `into`; not in Bun's types. */
+  getsockname(into: { address: string; port: number }): void;
   stop(closeActiveConnections: boolean): void;
 }
 
@@ -85,8 +86,10 @@ export const bun: Runtime = {
     } catch (cause) {
       throw await explain(cause, "listen", address, hostname);
     }
-    // A host name stays one in `hostname`; what it stands for shows in the connections alone.
-    const local = inetAddress("tcp", listener.hostname, listener.port);
+    // `listener.hostname` would still be the name.
+    const bound = { address: hostname, port: listener.port };
+    listener.getsockname(bound);
+    const local = inetAddress("tcp", bound.address, bound.port);
     return {
       address: local,
       get refused() {
@@ -135,8 +138,8 @@ const callbacks: SocketOptions["socket"] = {
     connection?.gone(error === undefined ? null : toSocketError(error, "read", connection.remoteAddress, "ECONNRESET"));
   },
   error(socket, error) {
-    const connection = socket.data;
-    connection.gone(toSocketError(error, "read", connection.remoteAddress));
+    const connection = socket.data as BunConnection | undefined;
+    connection?.gone(toSocketError(error, "read", connection.remoteAddress));
   },
 };
 

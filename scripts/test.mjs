@@ -17,8 +17,10 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const chosen = runtimes.filter(({ name }) => values.runtime === undefined || values.runtime.includes(name));
-const files = positionals.length > 0 ? positionals.map((file) => `./${file.replace(/^\.\//, "")}`) : readdirSync(join(root, "tests"), { recursive: true })
-  .filter((file) => file.endsWith(".test.ts")).sort().map((file) => `./tests/${file}`);
+const files = positionals.length > 0
+  ? positionals.map((file) => `./${file.replace(/^\.\//, "")}`)
+  : readdirSync(join(root, "tests"), { recursive: true })
+    .filter((file) => file.endsWith(".test.ts")).sort().map((file) => `./tests/${file}`);
 const directory = mkdtempSync(join(tmpdir(), "sockets-test-"));
 
 const summaries = [];

@@ -23,5 +23,7 @@ export function AsyncMixIn<B extends ServerClass>(Base: B): B {
   abstract class AsyncServer extends Base {
     protected override readonly concurrent = true;
   }
+  // The name that messages show.
+  Object.defineProperty(AsyncServer, "name", { value: `Async${Base.name}` });
   return AsyncServer;
 }

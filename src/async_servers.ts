@@ -2,13 +2,8 @@ import { AsyncMixIn } from "./async_mixin.ts";
 import type { Connection } from "./connection.ts";
 import { TCPServer } from "./tcp_server.ts";
 
-/** @internal */
-export const AsyncTCP: typeof TCPServer = AsyncMixIn(TCPServer);
-
 /**
- * A server for TCP connections that handles them concurrently on the event loop.
- *
- * @typeParam R What a request is.
+ * A server for TCP connections that handles them concurrently on the event loop: `AsyncMixIn(TCPServer)`.
  *
  * @example
  * ```ts
@@ -25,4 +20,7 @@ export const AsyncTCP: typeof TCPServer = AsyncMixIn(TCPServer);
  * await server.serverClose();
  * ```
  */
-export class AsyncTCPServer<R = Connection> extends AsyncTCP<R> {}
+export const AsyncTCPServer: typeof TCPServer = AsyncMixIn(TCPServer);
+
+/** An instance of the class {@linkcode AsyncTCPServer}. */
+export type AsyncTCPServer<R = Connection> = TCPServer<R>;

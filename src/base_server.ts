@@ -30,6 +30,8 @@ export interface ActiveRequest {
   readonly clientAddress: Address | null;
   /** When it was taken, in milliseconds since the epoch. */
   readonly since: number;
+  /** Whether its time was up and it was aborted; it stays in the table until its handler has noticed. */
+  readonly aborted: boolean;
 }
 
 /** What a server has counted since it was made. */
@@ -40,6 +42,8 @@ export interface ServerStats {
   readonly active: number;
   /** Of these, the ones that `verifyRequest` turned away. */
   readonly rejected: number;
+  /** Of these, the ones that were aborted when the server stopped. */
+  readonly aborted: number;
   /** Errors in handlers and in the hooks around them, each of which went to `handleError`. */
   readonly errors: number;
   /** Connections refused because `requestQueueSize` others were waiting; the kernel's own refusals can't be counted. */
@@ -112,9 +116,10 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected readonly concurrent: boolean = false;
 
   #options: ServerOptions;
-  #active = new Map<R, ActiveRequest>();
+  #active = new Map<R, { clientAddress: Address | null; since: number; aborted: boolean }>();
   #accepted = 0;
   #rejected = 0;
+  #aborted = 0;
   #errors = 0;
   #activated: Promise<void> | null = null;
   #shutdownRequested = false;
@@ -164,6 +169,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       accepted: this.#accepted,
       active: this.#active.size,
       rejected: this.#rejected,
+      aborted: this.#aborted,
       errors: this.#errors,
       refused: 0,
     };
@@ -425,7 +431,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       const taken = await this.getRequest();
       if (taken === null) return null;
       this.#accepted++;
-      this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now() });
+      this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now(), aborted: false });
       return taken;
     } catch (error) {
       if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
@@ -479,6 +485,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   async #report(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
     try {
       if (error instanceof SystemExit) throw error;
+      // That a request failed which this server has aborted is no news.
+      if (this.#active.get(request)?.aborted && error instanceof SocketError && error.code === "ECONNABORTED") return;
       this.#errors++;
       await this.handleError(request, clientAddress, error);
     } catch (failure) {
@@ -495,9 +503,17 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /** Waits until no request is in progress, for `ms` milliseconds; then aborts those that are. */
   async #drain(ms: number): Promise<void> {
-    if (ms !== 0 && await this.#drained(ms)) return;
-    for (const request of [...this.#active.keys()]) this.abortRequest(request);
-    await this.#drained(ABORT_GRACE);
+    const inTime = () => [...this.#active.values()].some(({ aborted }) => !aborted);
+    if (ms !== 0 && inTime() && await this.#drained(ms)) return;
+    if (inTime()) {
+      for (const [request, entry] of this.#active) {
+        if (entry.aborted) continue;
+        entry.aborted = true;
+        this.#aborted++;
+        this.abortRequest(request);
+      }
+      await this.#drained(ABORT_GRACE);
+    }
     this.#release?.();
   }
 

@@ -16,7 +16,8 @@ const NEWLINE = 10;
 const RETURN = 13;
 const EMPTY = new Uint8Array(0);
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// Without ignoreBOM a decoder drops U+FEFF from the start of every line: what was sent would not be what is read.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
  * Reads bytes, delimited records and lines from a stream: the `rfile` of a `StreamRequestHandler`.

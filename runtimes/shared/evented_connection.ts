@@ -122,7 +122,7 @@ export abstract class EventedConnection implements RawConnection {
 
   /** How many bytes the reader is willing to have waiting beside those it has. */
   protected get room(): number {
-    return this.#paused ? 0 : HIGH_WATER - this.#held;
+    return Math.max(0, HIGH_WATER - this.#held);
   }
 
   /** What an operation on a dead connection gets. */

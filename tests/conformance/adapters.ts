@@ -1,0 +1,146 @@
+/** What the conformance cases run on: the running runtime's sockets, and memory; each with a client that is not ours where there is one. */
+import { connect as netConnect, type Socket } from "node:net";
+import { connect, type Connection, getRuntime, type Runtime, type TCPServer } from "@sockets/server";
+import { memory } from "@sockets/server/testing";
+
+/** A client as a test sees it. */
+export interface Client {
+  /** Sends bytes or text; resolves when they have been taken. */
+  write(data: Uint8Array | string): Promise<void>;
+  /** Ends the sending side. */
+  end(): Promise<void>;
+  /** Ends the connection at once, with a reset. */
+  reset(): void;
+  /** Reads until at least so many bytes are there; fewer at the end of the stream. */
+  read(size: number): Promise<string>;
+  /** Reads to the end of the stream. */
+  readAll(): Promise<Uint8Array>;
+  /** Resolves when the connection is gone: with the code of what it died of, or `null`. */
+  readonly gone: Promise<string | null>;
+  /** The client's own port, as the server should see it. */
+  readonly port: number;
+}
+
+/** An adapter under test. */
+export interface Adapter {
+  readonly runtime: Runtime;
+  /** Connects a client to a server that listens. */
+  open(server: TCPServer): Promise<Client>;
+}
+
+export const adapters: Adapter[] = [
+  { runtime: getRuntime(), open: (server) => openSocket(portOf(server), "127.0.0.1") },
+  { runtime: memory, open: async (server) => wrap(await connect(server.serverAddress, { runtime: memory })) },
+];
+
+/** The port that a server is bound to. */
+export function portOf(server: TCPServer): number {
+  return "port" in server.serverAddress ? server.serverAddress.port : -1;
+}
+
+/** A client over `node:net`, which all three runtimes have. */
+export function openSocket(port: number, host: string): Promise<Client> {
+  return new Promise((resolve, reject) => {
+    const socket = netConnect({ port, host, allowHalfOpen: true });
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      resolve(new SocketClient(socket));
+    });
+  });
+}
+
+class SocketClient implements Client {
+  readonly gone: Promise<string | null>;
+  readonly port: number;
+  #socket: Socket;
+  #received: Uint8Array[] = [];
+  #size = 0;
+  #ended = false;
+  #wake = () => {};
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.port = socket.localPort!;
+    let code: string | null = null;
+    socket.on("error", (error: Error & { code?: string }) => code = error.code ?? "?");
+    this.gone = new Promise((resolve) => {
+      socket.on("close", () => {
+        resolve(code);
+        this.#finish();
+      });
+    });
+    socket.on("end", () => this.#finish());
+    socket.on("data", (chunk: Uint8Array) => {
+      this.#received.push(chunk);
+      this.#size += chunk.length;
+      this.#wake();
+    });
+  }
+
+  write(data: Uint8Array | string): Promise<void> {
+    return new Promise((resolve, reject) => this.#socket.write(data, (error) => error ? reject(error) : resolve()));
+  }
+
+  end(): Promise<void> {
+    return new Promise((resolve) => this.#socket.end(() => resolve()));
+  }
+
+  reset(): void {
+    this.#socket.resetAndDestroy();
+  }
+
+  async read(size: number): Promise<string> {
+    while (this.#size < size && !this.#ended) await this.#more();
+    return new TextDecoder().decode(this.#take());
+  }
+
+  async readAll(): Promise<Uint8Array> {
+    while (!this.#ended) await this.#more();
+    return this.#take();
+  }
+
+  #more(): Promise<void> {
+    return new Promise((resolve) => this.#wake = resolve);
+  }
+
+  #finish(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  #take(): Uint8Array {
+    const all = Buffer.concat(this.#received);
+    this.#received = [];
+    this.#size = 0;
+    return new Uint8Array(all);
+  }
+}
+
+/** A client over our own connection: the only one that memory has. */
+function wrap(connection: Connection): Client {
+  const take = async (until: (size: number) => boolean) => {
+    const received: Uint8Array[] = [];
+    let size = 0;
+    try {
+      while (!until(size)) {
+        const chunk = await connection.read();
+        if (chunk === null) break;
+        received.push(chunk);
+        size += chunk.length;
+      }
+    } catch {
+      // As with a socket: what arrived before the end is what was read; `gone` tells how it ended.
+    }
+    return new Uint8Array(Buffer.concat(received));
+  };
+  return {
+    write: async (data) => await connection.write(data),
+    end: () => connection.closeWrite(),
+    reset: () => connection.abort(),
+    read: async (wanted) => new TextDecoder().decode(await take((size) => size >= wanted)),
+    readAll: () => take(() => false),
+    gone: connection.closed.then(() => connection.error?.code ?? null),
+    port: "port" in connection.localAddress ? connection.localAddress.port : -1,
+  };
+}

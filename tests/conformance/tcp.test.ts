@@ -1,0 +1,614 @@
+/** What a TCP server promises, on every adapter, one request at a time and concurrently. */
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import {
+  AsyncTCPServer,
+  BaseRequestHandler,
+  type Connection,
+  SocketError,
+  StreamRequestHandler,
+  SystemExit,
+  TCPServer,
+} from "@sockets/server";
+import { connectTo } from "@sockets/server/testing";
+import { test } from "node:test";
+import { type Adapter, adapters, type Client, portOf } from "./adapters.ts";
+import { EchoHandler, gate, handler, serving, until } from "./serving.ts";
+
+const MODES: [string, typeof TCPServer][] = [["sequential", TCPServer], ["async", AsyncTCPServer]];
+
+for (const adapter of adapters) {
+  for (const [mode, Server] of MODES) cases(adapter, mode, Server);
+}
+
+function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
+  const { runtime } = adapter;
+  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} tcp ${mode}: ${name}`, body);
+
+  it("what is sent comes back", () =>
+    serving(adapter, Server, EchoHandler, async (server) => {
+      const client = await adapter.open(server);
+      for (const text of ["a", "hello\r\n", "x".repeat(1400)]) {
+        await client.write(text);
+        assertEquals(await client.read(text.length), text);
+      }
+    }));
+
+  it("8 MiB come back byte for byte, and the end after them", () =>
+    serving(adapter, Server, EchoHandler, async (server) => {
+      const client = await adapter.open(server);
+      const sent = new Uint8Array(8 << 20).map((_, i) => (i * 31 + (i >> 8)) & 255);
+      const received = client.readAll();
+      await client.write(sent);
+      await client.end();
+      assertEquals(Buffer.compare(await received, sent), 0);
+    }));
+
+  it("a chunk is a plain Uint8Array that the handler may keep and change", async () => {
+    const chunks: Uint8Array[] = [];
+    const Handler = handler(async (conn) => {
+      for await (const chunk of conn) {
+        chunks.push(chunk);
+        await conn.write(chunk.slice());
+        chunk.fill(0);
+      }
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      for (const text of ["one", "two"]) {
+        await client.write(text);
+        assertEquals(await client.read(3), text);
+      }
+    });
+    for (const chunk of chunks) assertEquals(Object.getPrototypeOf(chunk), Uint8Array.prototype);
+  });
+
+  it("a peer that has ended its side still gets everything", async () => {
+    const Handler = handler(async (conn) => {
+      let size = 0;
+      for await (const chunk of conn) size += chunk.length;
+      await conn.write(`got ${size}`);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("12345");
+      await client.end();
+      assertEquals(new TextDecoder().decode(await client.readAll()), "got 5");
+    });
+  });
+
+  it("a server that has ended its side still reads", async () => {
+    const heard = gate<string>();
+    const Handler = handler(async (conn) => {
+      await conn.write("bye");
+      await conn.closeWrite();
+      await conn.closeWrite();
+      const error = await assertRejects(async () => await conn.write("more"), SocketError);
+      assertEquals(error.code, "EPIPE");
+      const chunk = await conn.read();
+      heard.resolve(new TextDecoder().decode(chunk!));
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      assertEquals(new TextDecoder().decode(await client.readAll()), "bye");
+      await client.write("still here");
+      assertEquals(await heard.promise, "still here");
+      await client.end();
+      assertEquals(server.errors, []);
+    });
+  });
+
+  it("what a handler writes is seen at once", async () => {
+    const seen = gate();
+    const Handler = handler(async (conn) => {
+      await conn.write("now");
+      await seen.promise;
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      assertEquals(await client.read(3), "now");
+      seen.resolve();
+      await client.end();
+      assertEquals(await client.gone, null);
+    });
+  });
+
+  it("writes that nobody awaits arrive whole and in order, also when the handler ends at once", async () => {
+    const piece = new Uint8Array(300_000);
+    const Handler = handler((conn) => {
+      for (let i = 0; i < 20; i++) void conn.write(piece.slice().fill(i));
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      const received = await client.readAll();
+      assertEquals(received.length, 20 * piece.length);
+      for (let i = 0; i < 20; i++) {
+        assertEquals(received[i * piece.length], i);
+        assertEquals(received[(i + 1) * piece.length - 1], i);
+      }
+    });
+  });
+
+  it("both ends know each other's address", async () => {
+    const seen = gate<unknown[]>();
+    const Handler = handler((conn, self) => seen.resolve([conn.remoteAddress, self.clientAddress, conn.localAddress]));
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      const peer = { transport: "tcp", hostname: "127.0.0.1", port: client.port };
+      assertEquals(await seen.promise, [peer, peer, { transport: "tcp", hostname: "127.0.0.1", port: portOf(server) }]);
+      await client.end();
+    });
+  });
+
+  it("setup, handle, finish; finish also when one of them throws, and then the next request", async () => {
+    const steps: string[] = [];
+    let failing = "";
+    class Handler extends BaseRequestHandler {
+      step(name: string): void {
+        steps.push(name);
+        if (failing === name) throw new Error(`in ${name}`);
+      }
+      override setup(): void {
+        this.step("setup");
+      }
+      override async handle(): Promise<void> {
+        await this.request.write("x");
+        this.step("handle");
+      }
+      override finish(): void {
+        this.step("finish");
+      }
+    }
+    await serving(adapter, Server, Handler, async (server) => {
+      for (
+        const [name, expected] of [["", "setup handle finish"], ["setup", "setup finish"], ["handle", "setup handle finish"], [
+          "finish",
+          "setup handle finish",
+        ]] as const
+      ) {
+        failing = name;
+        steps.length = 0;
+        server.errors.length = 0;
+        const client = await adapter.open(server);
+        await client.readAll();
+        await client.end();
+        await until(() => server.activeRequests.size === 0);
+        assertEquals(steps.join(" "), expected);
+        assertEquals(server.errors.map((error) => (error as Error).message), name === "" ? [] : [`in ${name}`]);
+      }
+      assertEquals(server.stats.errors, 3);
+    });
+  });
+
+  it("an error of handle and one of finish are both reported", async () => {
+    class Handler extends BaseRequestHandler {
+      override handle(): void {
+        throw new Error("first");
+      }
+      override finish(): Promise<void> {
+        return Promise.reject(new Error("second"));
+      }
+    }
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.readAll();
+      await until(() => server.errors.length > 0);
+      assertInstanceOf(server.errors[0], AggregateError);
+      assertEquals(server.errors[0].errors.map((error) => error.message), ["first", "second"]);
+      await client.end();
+    });
+  });
+
+  it("a request that verifyRequest turns away is shut down and not handled", async () => {
+    const calls: string[] = [];
+    class Strict extends Server {
+      override verifyRequest(): boolean {
+        return false;
+      }
+      override shutdownRequest(request: Connection): void | Promise<void> {
+        calls.push("shutdownRequest");
+        return super.shutdownRequest(request);
+      }
+    }
+    await serving(adapter, Strict as typeof TCPServer, handler(() => void calls.push("handle")), async (server) => {
+      const client = await adapter.open(server);
+      assertEquals((await client.readAll()).length, 0);
+      await until(() => server.activeRequests.size === 0);
+      assertEquals(calls, ["shutdownRequest"]);
+      assertEquals(server.stats.rejected, 1);
+      await client.end();
+    });
+  });
+
+  it("a peer that resets ends its own request, with ECONNRESET, and harms nobody", () =>
+    serving(adapter, Server, EchoHandler, async (server) => {
+      for (let i = 0; i < 10; i++) {
+        const client = await adapter.open(server);
+        await client.write("x");
+        await client.read(1);
+        client.reset();
+        await until(() => server.errors.length === i + 1);
+      }
+      for (const error of server.errors) {
+        assertInstanceOf(error, SocketError);
+        assertEquals(error.code, "ECONNRESET");
+      }
+      const client = await adapter.open(server);
+      await client.write("alive");
+      assertEquals(await client.read(5), "alive");
+    }));
+
+  it("the signal and closed tell of a lost peer also while nobody reads", async () => {
+    const watching = gate();
+    const reasons: unknown[] = [];
+    const Handler = handler(async (conn) => {
+      await conn.read();
+      const { signal } = conn;
+      const lost = new Promise((resolve) => signal.addEventListener("abort", resolve));
+      watching.resolve();
+      await Promise.all([lost, conn.closed]);
+      reasons.push(signal.reason, conn.error);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("x");
+      await watching.promise;
+      client.reset();
+      await until(() => reasons.length === 2);
+      assertEquals(reasons.map((reason) => (reason as SocketError).code), ["ECONNRESET", "ECONNRESET"]);
+    });
+  });
+
+  it("the signal fires when the connection is closed here, and nothing is lost to watching", async () => {
+    const done = gate<string>();
+    const Handler = handler(async (conn) => {
+      const { signal } = conn;
+      assert(!signal.aborted);
+      let text = "";
+      for await (const chunk of conn) text += new TextDecoder().decode(chunk);
+      await conn.close();
+      assertEquals((signal.reason as SocketError).code, "ECONNABORTED");
+      assertEquals(conn.error, null);
+      done.resolve(text);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("first ");
+      await client.write("second");
+      await client.end();
+      assertEquals(await done.promise, "first second");
+    });
+  });
+
+  it("a read and a write that wait when the connection is aborted reject, and so does all that comes later", async () => {
+    const codes = gate<string[]>();
+    const Handler = handler(async (conn) => {
+      const found: string[] = [];
+      const note = (error: unknown) => void found.push((error as SocketError).code);
+      const read = conn.read().catch(note);
+      // More than any buffer on the way takes.
+      const write = (async () => {
+        for (;;) await conn.write(new Uint8Array(1 << 20));
+      })().catch(note);
+      await conn.read().catch((error) => assertInstanceOf(error, TypeError));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      conn.abort();
+      conn.abort();
+      await Promise.all([read, write]);
+      await conn.read().catch(note);
+      await conn.closeWrite().catch(note);
+      await Promise.resolve(conn.write("x")).catch(note);
+      await conn.close();
+      await conn.closed;
+      codes.resolve(found);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await connectTo(server);
+      assertEquals(await codes.promise, Array(5).fill("ECONNABORTED"));
+      client.abort();
+    });
+  });
+
+  it("a peer that never reads is noticed by back-pressure, and times out", async () => {
+    const outcome = gate<{ taken: number; code: string }>();
+    const Handler = handler(async (conn) => {
+      conn.timeout = 100;
+      let taken = 0;
+      try {
+        for (;; taken += 1 << 16) await conn.write(new Uint8Array(1 << 16));
+      } catch (error) {
+        conn.abort();
+        outcome.resolve({ taken, code: (error as SocketError).code });
+      }
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await connectTo(server);
+      const { taken, code } = await outcome.promise;
+      assertEquals(code, "ETIMEDOUT");
+      assert(taken < 32 << 20, `${taken} bytes were taken`);
+      client.abort();
+    });
+  });
+
+  it("a peer that is not read is stopped", async () => {
+    const over = gate();
+    await serving(adapter, Server, handler(() => over.promise), async (server) => {
+      const client = await connectTo(server);
+      client.timeout = 100;
+      let sent = 0;
+      const error = await assertRejects(async () => {
+        for (;; sent += 1 << 16) await client.write(new Uint8Array(1 << 16));
+      }, SocketError);
+      assertEquals(error.code, "ETIMEDOUT");
+      assert(sent < 32 << 20, `${sent} bytes were taken`);
+      client.abort();
+      over.resolve();
+    });
+  });
+
+  it("a read that times out rejects with ETIMEDOUT and loses nothing", async () => {
+    const timedOut = gate();
+    const Handler = handler(async (conn) => {
+      conn.timeout = 20;
+      for (let i = 0; i < 2; i++) {
+        const error = await assertRejects(() => conn.read(), SocketError);
+        assertEquals(error.code, "ETIMEDOUT");
+      }
+      timedOut.resolve();
+      conn.timeout = 0;
+      for await (const chunk of conn) await conn.write(chunk);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await timedOut.promise;
+      await client.write("late");
+      await client.write(" but whole");
+      assertEquals(await client.read(14), "late but whole");
+      assertEquals(server.errors, []);
+    });
+  });
+
+  it("web streams carry the connection in both directions", () =>
+    serving(adapter, Server, handler((conn) => conn.readable.pipeTo(conn.writable)), async (server) => {
+      const client = await adapter.open(server);
+      const sent = "0123456789".repeat(20_000);
+      const received = client.readAll();
+      await client.write(sent);
+      await client.end();
+      assertEquals(new TextDecoder().decode(await received), sent);
+    }));
+
+  it("rfile and wfile: lines in, a buffered answer out", async () => {
+    class Handler extends StreamRequestHandler {
+      override wbufsize = 1024;
+      override timeout = 5000;
+      override async handle(): Promise<void> {
+        for await (const line of this.rfile) await this.wfile.write(`<${line}>`);
+      }
+    }
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      for (const piece of ["one\r", "\ntwo\nthr", "ee\n\nlast"]) await client.write(piece);
+      await client.end();
+      assertEquals(new TextDecoder().decode(await client.readAll()), "<one><two><three><><last>");
+    });
+  });
+
+  it("three clients are served, then the server shuts down", () =>
+    serving(adapter, Server, EchoHandler, async (server) => {
+      for (let i = 0; i < 3; i++) {
+        const client = await adapter.open(server);
+        await client.write("hello");
+        await client.end();
+        assertEquals(new TextDecoder().decode(await client.readAll()), "hello");
+      }
+      await server.shutdown();
+      assertEquals(server.stats.accepted, 3);
+      assertEquals(server.stats.active, 0);
+    }));
+
+  it("handleRequest handles one request, and calls handleTimeout when none comes", async () => {
+    let timeouts = 0;
+    class Patient extends Server {
+      override timeout: number | null = 10;
+      override handleTimeout(): void {
+        timeouts++;
+      }
+    }
+    const server = new Patient("tcp://127.0.0.1:0", handler((conn) => conn.write("one")), { runtime });
+    await server.handleRequest();
+    assertEquals(timeouts, 1);
+    server.timeout = null;
+    const handled = server.handleRequest();
+    const client = await adapter.open(server);
+    assertEquals(new TextDecoder().decode(await client.readAll()), "one");
+    await handled;
+    await client.end();
+    assertEquals(server.stats.accepted, 1);
+    await server.serverClose();
+  });
+
+  it("shutdown before, during and twice around serveForever makes it return", async () => {
+    const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime });
+    await server.shutdown();
+    await server.serveForever();
+    const served = server.serveForever();
+    await Promise.all([server.shutdown(), server.shutdown()]);
+    await served;
+    const again = server.serveForever();
+    await assertRejects(() => server.serveForever(), Error, "serving already");
+    const client = await adapter.open(server);
+    await client.write("x");
+    assertEquals(await client.read(1), "x");
+    await client.end();
+    await client.readAll();
+    await server.shutdown();
+    await again;
+    const controller = new AbortController();
+    const signalled = server.serveForever({ signal: controller.signal });
+    controller.abort();
+    await signalled;
+    await server.serveForever({ signal: AbortSignal.abort() });
+    await server.serverClose();
+    await server.serverClose();
+  });
+
+  it("twenty servers in a row shut down while they start", async () => {
+    for (let i = 0; i < 20; i++) {
+      const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime });
+      const served = server.serveForever();
+      await server.shutdown();
+      await served;
+      await server.serverClose();
+    }
+  });
+
+  it("serverClose frees the port for the next activate, also with a client connected", async () => {
+    const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime, shutdownTimeout: 0 });
+    await server.serverClose();
+    await server.activate();
+    const port = portOf(server);
+    for (let i = 0; i < 3; i++) {
+      const served = server.serveForever();
+      const client = await adapter.open(server);
+      await client.write("x");
+      assertEquals(await client.read(1), "x");
+      await server.serverClose();
+      await served;
+      await ending(client);
+      await server.activate();
+      assertEquals(portOf(server), port);
+    }
+    await server[Symbol.asyncDispose]();
+  });
+
+  it("a handler's SystemExit ends serveForever and is not handled", async () => {
+    const server = new Server("tcp://127.0.0.1:0", handler(() => Promise.reject(new SystemExit(3))), { runtime });
+    server.handleError = () => assert(false, "handleError was called");
+    const rejected = assertRejects(() => server.serveForever(), SystemExit);
+    await server.activate();
+    const client = await adapter.open(server);
+    const exit = await rejected;
+    assertEquals(exit.exitCode, 3);
+    await client.readAll();
+    await client.end();
+    await server.serverClose();
+  });
+
+  it("what handleError throws ends serveForever", async () => {
+    const server = new Server("tcp://127.0.0.1:0", handler(() => Promise.reject(new Error("boom"))), { runtime });
+    server.handleError = (_request, _address, error) => Promise.reject(error);
+    await server.activate();
+    const rejected = assertRejects(() => server.serveForever(), Error, "boom");
+    const client = await adapter.open(server);
+    await rejected;
+    await client.readAll();
+    await client.end();
+    await server.serverClose();
+  });
+
+  it("drain gives requests time to finish, then aborts them; a handler that ignores it holds nothing up", async () => {
+    const started = gate();
+    const never = new Promise<void>(() => {});
+    const Handler = handler(async (conn) => {
+      await conn.write("started");
+      started.resolve();
+      await never;
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await started.promise;
+      await server.shutdown({ drain: 10 });
+      assertEquals(await ending(client), runtime.capabilities.reset ? "ECONNRESET" : null);
+    });
+    const release = gate();
+    const Polite = handler(async (conn) => {
+      await conn.read();
+      await release.promise;
+      await conn.write("finished");
+    });
+    await serving(adapter, Server, Polite, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("x");
+      await until(() => server.stats.active === 1);
+      const down = server.shutdown({ drain: 30_000 });
+      release.resolve();
+      assertEquals(new TextDecoder().decode(await client.readAll()), "finished");
+      await down;
+      assertEquals(server.stats.active, 0);
+      await client.end();
+    });
+  });
+
+  it(
+    mode === "async" ? "a request does not wait for another" : "a request is not begun before the last is finished",
+    async () => {
+      const begun: number[] = [];
+      const first = gate();
+      const Handler = handler(async (conn) => {
+        const number = begun.push(begun.length);
+        if (number === 1) await first.promise;
+        await conn.write(`answer ${number}`);
+      });
+      await serving(adapter, Server, Handler, async (server) => {
+        const one = await adapter.open(server);
+        await until(() => begun.length === 1);
+        const two = await adapter.open(server);
+        if (mode === "async") {
+          assertEquals(new TextDecoder().decode(await two.readAll()), "answer 2");
+          await until(() => server.activeRequests.size === 1);
+          first.resolve();
+        } else {
+          await two.write("waiting");
+          assertEquals([begun.length, server.activeRequests.size], [1, 1]);
+          first.resolve();
+          assertEquals(new TextDecoder().decode(await two.readAll()), "answer 2");
+        }
+        assertEquals(new TextDecoder().decode(await one.readAll()), "answer 1");
+        await Promise.all([one.end(), two.end()]);
+      });
+    },
+  );
+
+  it("no peer is lost silently when more wait than the queue takes", async () => {
+    const first = gate();
+    const Handler = handler(async (conn) => {
+      await first.promise;
+      await conn.write("answer");
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const clients = await Promise.all(
+        Array.from({ length: 12 }, () => adapter.open(server).catch((error) => error as Error & { code?: string })),
+      );
+      const outcomes = clients.map(async (client) => {
+        if (client instanceof Error) return "refused";
+        const [answer] = await Promise.all([client.readAll(), client.end().catch(() => {})]);
+        return answer.length > 0 ? "answered" : await client.gone;
+      });
+      first.resolve();
+      const counts = { answered: 0, refused: 0 };
+      for (const outcome of await Promise.all(outcomes)) counts[outcome === "answered" ? "answered" : "refused"]++;
+      assertEquals(counts.answered, server.stats.accepted);
+      // Where the kernel keeps the queue, those beyond it wait in connect(2) and are answered too.
+      assertEquals(counts.refused, server.stats.refused);
+    }, { requestQueueSize: 4 });
+  });
+
+  it("a hundred clients at once", () =>
+    serving(adapter, Server, EchoHandler, async (server) => {
+      await Promise.all(Array.from({ length: 100 }, async (_, i) => {
+        const client = await adapter.open(server);
+        const text = `client ${i} `.repeat(100);
+        await client.write(text);
+        await client.end();
+        assertEquals(new TextDecoder().decode(await client.readAll()), text);
+      }));
+      assertEquals(server.stats, { accepted: 100, active: 0, rejected: 0, aborted: 0, errors: 0, refused: 0 });
+    }));
+}
+
+/** Reads to the end, answers it, and says what the connection died of. */
+async function ending(client: Client): Promise<string | null> {
+  await client.readAll();
+  await client.end().catch(() => {});
+  return client.gone;
+}
