@@ -142,9 +142,7 @@ class NodeConnection extends EventedConnection {
 }
 
 function onData(this: net.Socket, chunk: Uint8Array): void {
-  // A plain Uint8Array as on the other runtimes: a Buffer's slice() shares memory and its toString() decodes, and a program that
-  // came to count on either would break elsewhere.
-  (this as OwnedSocket)[CONNECTION].received(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.byteLength));
+  (this as OwnedSocket)[CONNECTION].received(chunk);
 }
 
 function onEnd(this: net.Socket): void {
