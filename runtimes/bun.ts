@@ -109,6 +109,8 @@ export const bun: Runtime = {
     const { hostname, port } = address;
     try {
       const socket = await Bun.connect({ hostname, port, allowHalfOpen: true, socket: callbacks });
+      // Reset by the peer before it could open.
+      if (socket.data === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
       if (!noDelay) socket.data.setNoDelay(false);
       return socket.data;
     } catch (cause) {
@@ -182,10 +184,11 @@ class BunConnection extends EventedConnection {
     if (this.#sendEnded) return Promise.reject(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     let sent = 0;
     if (this.#unsent === null || this.#unsent.empty) {
-      sent = Math.max(0, this.#socket.write(bytes));
+      sent = this.#send(bytes);
       if (sent === bytes.length) return;
+      if (sent < 0) return Promise.reject(this.closeError("write"));
     }
-    return (this.#unsent ??= new SendQueue((rest) => this.#socket.write(rest))).push(bytes.subarray(sent));
+    return (this.#unsent ??= new SendQueue((rest) => this.#send(rest))).push(bytes.subarray(sent));
   }
 
   closeWrite(): void | Promise<void> {
@@ -205,6 +208,16 @@ class BunConnection extends EventedConnection {
 
   setKeepAlive(on: boolean | number): void {
     this.#socket.setKeepAlive(on !== false, typeof on === "number" ? on : 0);
+  }
+
+  /** Less than 0 when the peer has reset; Bun reports that elsewhere only if it goes on receiving, and it may be paused. */
+  #send(bytes: Uint8Array): number {
+    const sent = this.#socket.write(bytes);
+    if (sent < 0) {
+      this.gone(new SocketError("ECONNRESET", { syscall: "write", address: this.remoteAddress }));
+      this.#socket.terminate();
+    }
+    return sent;
   }
 
   /** The kernel has room again. */

@@ -127,7 +127,8 @@ function checkAddress(address: Address): Address {
  * RFC 4291, section 2.5.5.2), as Go's `net` does, so that one rule about an address holds on every listener.
  */
 export function inetAddress(transport: InetAddress["transport"], hostname: string, port: number): InetAddress {
-  return { transport, hostname: hostname.startsWith("::ffff:") ? hostname.slice(7) : hostname, port };
+  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(hostname);
+  return { transport, hostname: mapped === null ? hostname : mapped[1]!, port };
 }
 
 /** Whether `hostname` is an IP address rather than a name, and of which family. */

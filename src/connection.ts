@@ -1,9 +1,9 @@
 import type { Address } from "./address.ts";
+import { toBytes } from "./bytes.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
 import { SocketError } from "./errors.ts";
 import type { RawConnection } from "./runtime.ts";
 
-const encoder = new TextEncoder();
 const CLOSED = Promise.resolve();
 const ignore = (): void => {};
 
@@ -29,7 +29,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #raw: RawConnection;
   #timeout = 0;
   #reads: Deadline | undefined;
-  #writes: Deadline | undefined;
+  #closes: Deadline | undefined;
   /** A read that timed out and is still under way: the next `read()` takes over its chunk, so that nothing is lost. */
   #unclaimed: Promise<Uint8Array | null> | null = null;
   #reading = false;
@@ -124,15 +124,12 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * `ECONNABORTED` when it was closed here, `ETIMEDOUT` when the peer did not read for `timeout` milliseconds.
    */
   write(data: Uint8Array | string): void | Promise<void> {
-    if (typeof data === "string") data = encoder.encode(data);
-    else if (!(data instanceof Uint8Array)) {
-      throw new TypeError(`data must be a Uint8Array or a string, got ${Object.prototype.toString.call(data)}`);
-    }
-    const pending = this.#raw.write(data);
+    const pending = this.#raw.write(toBytes(data));
     if (pending === undefined) return;
     pending.catch(ignore);
     if (this.#timeout === 0) return pending;
-    const timed = this.#within(this.#writes ??= new Deadline(), "write", pending);
+    // A deadline of its own: writes that nobody awaited may be waiting too.
+    const timed = this.#within(new Deadline(), "write", pending);
     timed.catch(ignore);
     return timed;
   }
@@ -157,7 +154,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (this.#ended) return CLOSED;
     this.#raw.close();
     if (this.#ended) return CLOSED;
-    if (this.#timeout !== 0) (this.#writes ??= new Deadline()).start(this.#timeout, () => this.abort());
+    if (this.#timeout !== 0) (this.#closes ??= new Deadline()).start(this.#timeout, () => this.abort());
     return this.#whenClosed();
   }
 
@@ -241,13 +238,15 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   #within<T>(deadline: Deadline, syscall: string, operation: Promise<T>): Promise<T> {
+    // The deadline of reads keeps its timer for the next one.
+    const done = (deadline: Deadline) => deadline === this.#reads ? deadline.stop() : deadline.clear();
     return new Promise((resolve, reject) => {
       deadline.start(this.#timeout, () => reject(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress })));
       operation.then((value) => {
-        deadline.stop();
+        done(deadline);
         resolve(value);
       }, (error) => {
-        deadline.stop();
+        done(deadline);
         reject(error);
       });
     });
@@ -262,7 +261,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     this.#ended = true;
     this.#error = error;
     this.#reads?.clear();
-    this.#writes?.clear();
+    this.#closes?.clear();
     this.#closed?.resolve();
     this.#controller?.abort(this.#reason());
   }

@@ -62,7 +62,10 @@ export class StreamReader implements AsyncIterable<string> {
    */
   async read(max = Infinity): Promise<Uint8Array | null> {
     if (max !== Infinity) checkCount("max", max, 1);
-    if (this.#start === this.#end && !(await this.#fill())) return null;
+    // A source may give an empty chunk; a caller takes none for an answer.
+    while (this.#start === this.#end) {
+      if (!(await this.#fill())) return null;
+    }
     return this.#take(Math.min(max, this.#end - this.#start));
   }
 
@@ -79,7 +82,7 @@ export class StreamReader implements AsyncIterable<string> {
    */
   async readExactly(size: number, options: LimitOptions = {}): Promise<Uint8Array> {
     checkCount("size", size, 0);
-    const limit = options.limit ?? this.limit;
+    const limit = this.#limit(options);
     if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
     while (this.#end - this.#start < size) {
       if (!(await this.#fill(size))) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
@@ -100,7 +103,7 @@ export class StreamReader implements AsyncIterable<string> {
   async readUntil(delimiter: Uint8Array | string, options: LimitOptions = {}): Promise<Uint8Array> {
     const bytes = typeof delimiter === "string" ? encoder.encode(delimiter) : delimiter;
     if (bytes.length === 0) throw new TypeError("delimiter must not be empty");
-    const size = await this.#find(bytes, options.limit ?? this.limit);
+    const size = await this.#find(bytes, this.#limit(options));
     if (size === -1) throw new IncompleteReadError(this.#take(this.#end - this.#start), "the delimiter");
     return this.#take(size);
   }
@@ -117,7 +120,7 @@ export class StreamReader implements AsyncIterable<string> {
   async readLine(options?: LimitOptions): Promise<string | null> {
     // The common case, a line that has arrived whole, needs no search across chunks.
     let end = this.#start === this.#end ? -1 : this.#buffer.indexOf(NEWLINE, this.#start);
-    const limit = options?.limit ?? this.limit;
+    const limit = this.#limit(options);
     if (end === -1 || end >= this.#end || end - this.#start >= limit) {
       const size = await this.#find(LINE_END, limit);
       if (size === -1) {
@@ -151,11 +154,19 @@ export class StreamReader implements AsyncIterable<string> {
     }
   }
 
+  #limit(options: LimitOptions | undefined): number {
+    const limit = options?.limit ?? this.limit;
+    if (!(limit >= 1)) throw new RangeError(`limit must be a number of bytes, 1 or more, got ${String(limit)}`);
+    return limit;
+  }
+
   #indexOf(delimiter: Uint8Array, from: number): number {
     const first = delimiter[0]!;
+    // Behind the end there may be room that is not filled yet.
+    const filled = this.#end === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#end);
     const stop = this.#end - delimiter.length;
     for (let at = from;; at++) {
-      at = this.#buffer.indexOf(first, at);
+      at = filled.indexOf(first, at);
       if (at === -1 || at > stop) return -1;
       let i = 1;
       while (i < delimiter.length && this.#buffer[at + i] === delimiter[i]) i++;

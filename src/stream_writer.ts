@@ -1,10 +1,10 @@
+import { toBytes } from "./bytes.ts";
+
 /** What a {@linkcode StreamWriter} writes to; a connection is one. */
 export interface ByteSink {
   /** Takes bytes; a promise when they can't be taken at once. */
   write(data: Uint8Array | string): void | Promise<void>;
 }
-
-const encoder = new TextEncoder();
 
 /**
  * Writes to a stream, at once or gathered in a buffer: the `wfile` of a `StreamRequestHandler`.
@@ -39,7 +39,8 @@ export class StreamWriter {
   }
 
   /**
-   * Writes bytes, or text as UTF-8. With a buffer they are copied and may be changed at once.
+   * Writes bytes, or text as UTF-8. What is gathered is copied; what is not, as it fills the buffer by itself or there is none, must
+   * not be changed before the promise resolves.
    *
    * @param data What to write.
    * @returns Nothing, or a promise to await while the peer doesn't keep up.
@@ -47,7 +48,7 @@ export class StreamWriter {
    */
   write(data: Uint8Array | string): void | Promise<void> {
     if (this.#buffer.length === 0) return this.#sink.write(data);
-    const bytes = typeof data === "string" ? encoder.encode(data) : data;
+    const bytes = toBytes(data);
     if (this.#used + bytes.length <= this.#buffer.length) {
       this.#buffer.set(bytes, this.#used);
       this.#used += bytes.length;
@@ -72,7 +73,11 @@ export class StreamWriter {
   }
 }
 
+/** Two writes of one call; the promise counts as handled, as that of one write does. */
 function both(first: void | Promise<void>, second: void | Promise<void>): void | Promise<void> {
   if (first === undefined) return second;
-  return second === undefined ? first : first.then(() => second);
+  if (second === undefined) return first;
+  const all = Promise.all([first, second]).then(() => {});
+  all.catch(() => {});
+  return all;
 }

@@ -10,7 +10,7 @@ export class SendQueue {
   #send: (bytes: Uint8Array) => number;
   #entries: Entry[] = [];
 
-  /** @param send Sends what it can at once and says how many bytes that was; less than 0 when the socket is closed. */
+  /** @param send Sends what it can at once and says how many bytes that was; less than 0 once it has called `fail`. */
   constructor(send: (bytes: Uint8Array) => number) {
     this.#send = send;
   }
@@ -36,7 +36,8 @@ export class SendQueue {
   flush(): void {
     while (this.#entries.length > 0) {
       const entry = this.#entries[0]!;
-      const sent = Math.max(0, this.#send(entry.bytes));
+      const sent = this.#send(entry.bytes);
+      if (sent < 0) return;
       if (sent < entry.bytes.length) {
         entry.bytes = entry.bytes.subarray(sent);
         return;
