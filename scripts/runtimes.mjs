@@ -28,7 +28,8 @@ function nodeTest(files, report) {
   return [
     "--disable-warning=ExperimentalWarning",
     "--test",
-    "--test-timeout=60000",
+    // For a whole file too.
+    "--test-timeout=300000",
     "--test-reporter=spec",
     "--test-reporter-destination=stdout",
     "--test-reporter=junit",

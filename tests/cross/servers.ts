@@ -49,7 +49,10 @@ export async function start(command: string[], example: string, args: string[]):
       const status = `/proc/${child.pid}/status`;
       return existsSync(status) ? Number(/VmRSS:\s*(\d+)/.exec(readFileSync(status, "utf8"))![1]) : null;
     },
-    kill: (signal) => void child.kill(signal),
+    // Not child.kill: Deno's then reports the signal as the cause of the exit whatever the status is.
+    kill(signal) {
+      if (child.exitCode === null && child.signalCode === null) process.kill(child.pid!, signal);
+    },
     exited,
     get stderr() {
       return stderr;
