@@ -36,10 +36,10 @@ interface BunListener {
 
 interface BunSocket {
   data: BunConnection;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
+  readonly localAddress: string | undefined;
+  readonly localPort: number | undefined;
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
   write(bytes: Uint8Array): number;
   shutdown(): void;
   end(): void;

@@ -80,8 +80,8 @@ class NodeConnection extends EventedConnection {
   constructor(socket: net.Socket) {
     super();
     this.#socket = socket;
-    this.localAddress = inetAddress("tcp", socket.localAddress ?? "", socket.localPort ?? 0);
-    this.remoteAddress = inetAddress("tcp", socket.remoteAddress ?? "", socket.remotePort ?? 0);
+    this.localAddress = inetAddress("tcp", socket.localAddress, socket.localPort);
+    this.remoteAddress = inetAddress("tcp", socket.remoteAddress, socket.remotePort);
     // The listeners are shared by all connections; a closure for each would cost more memory than the rest of this object.
     (socket as OwnedSocket)[CONNECTION] = this;
     socket.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);

@@ -1,6 +1,5 @@
 /** `npm start`: the echo server on each runtime, and how to talk to it. Ends on Ctrl-C. */
 import { spawn } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { runtimes } from "./runtimes.mjs";

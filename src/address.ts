@@ -124,9 +124,10 @@ function checkAddress(address: Address): Address {
  * The address of one end of an internet socket as adapters report it.
  *
  * An IPv4 peer of a dual-stack listener is shown as the IPv4 address it is (`::ffff:192.0.2.1` as `192.0.2.1`,
- * RFC 4291, section 2.5.5.2), as Go's `net` does, so that one rule about an address holds on every listener.
+ * RFC 4291, section 2.5.5.2), as Go's `net` does, so that one rule about an address holds on every listener. A peer that is gone
+ * before it could be asked for its address has the unspecified one.
  */
-export function inetAddress(transport: InetAddress["transport"], hostname: string, port: number): InetAddress {
+export function inetAddress(transport: InetAddress["transport"], hostname = "0.0.0.0", port = 0): InetAddress {
   const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(hostname);
   return { transport, hostname: mapped === null ? hostname : mapped[1]!, port };
 }

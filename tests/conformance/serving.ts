@@ -1,5 +1,11 @@
 /** A server that runs while a test does. */
-import { BaseRequestHandler, type Connection, type RequestHandlerClass, TCPServer, type TCPServerOptions } from "@sockets/server";
+import {
+  BaseRequestHandler,
+  type Connection,
+  type RequestHandlerClass,
+  type TCPServer,
+  type TCPServerOptions,
+} from "@sockets/server";
 import type { Adapter } from "./adapters.ts";
 
 /** Sends back what it receives. */

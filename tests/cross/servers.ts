@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -9,11 +10,12 @@ const quietNode = "--disable-warning=ExperimentalWarning";
 
 /** How each runtime runs a program; those that are not installed are left out, which the tests say. */
 export const servers: { name: string; command: string[] | null }[] = [
-  { name: "deno", command: ["node_modules/.bin/deno", "run", "-A"] },
+  // Whoever has only Deno runs the tests with that one.
+  { name: "deno", command: ["Deno" in globalThis ? process.execPath : "node_modules/.bin/deno", "run", "-A"] },
   { name: "bun", command: ["node_modules/.bin/bun"] },
   { name: "node", command: ["node_modules/node/bin/node", quietNode] },
   { name: "node22", command: ["node_modules/node22/bin/node", quietNode] },
-].map(({ name, command }) => ({ name, command: existsSync(`${root}${command[0]}`) ? command : null }));
+].map(({ name, command }) => ({ name, command: existsSync(resolve(root, command[0]!)) ? command : null }));
 
 /** A running server. */
 export interface Running {
