@@ -68,7 +68,7 @@ function readOptions() {
     }
     // Not left out silently: a table without a runtime would read as if it were complete.
     const [path] = RUNTIMES[name].command;
-    if (!existsSync(join(ROOT, path))) throw new UsageError(`${path} is missing: run \`npm ci\`, or choose with --runtime`);
+    if (!existsSync(join(ROOT, path))) throw new UsageError(`${path} is missing: run \`npm install\`, or choose with --runtime`);
   }
   return { rounds, seconds, names };
 }

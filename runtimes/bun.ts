@@ -3,6 +3,7 @@ import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { AcceptQueue } from "./shared/accept_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
+import { ignore, rejected } from "./shared/promises.ts";
 import { SendQueue } from "./shared/send_queue.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
 
@@ -180,19 +181,19 @@ class BunConnection extends EventedConnection {
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("write"));
-    if (this.#sendEnded) return Promise.reject(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    if (this.dead) return rejected(this.closeError("write"));
+    if (this.#sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     let sent = 0;
     if (this.#unsent === null || this.#unsent.empty) {
       sent = this.#send(bytes);
       if (sent === bytes.length) return;
-      if (sent < 0) return Promise.reject(this.closeError("write"));
+      if (sent < 0) return rejected(this.closeError("write"));
     }
     return (this.#unsent ??= new SendQueue((rest) => this.#send(rest))).push(bytes.subarray(sent));
   }
 
   closeWrite(): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("shutdown"));
+    if (this.dead) return rejected(this.closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
     if (this.#unsent === null || this.#unsent.empty) {
@@ -233,7 +234,7 @@ class BunConnection extends EventedConnection {
 
   protected finish(): void {
     if (this.#unsent === null || this.#unsent.empty) this.#socket.end();
-    else this.#unsent.drained().then(() => this.#socket.end(), () => {});
+    else this.#unsent.drained().then(() => this.#socket.end(), ignore);
   }
 
   protected destroy(): void {

@@ -3,6 +3,7 @@ import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { AcceptQueue } from "./shared/accept_queue.ts";
+import { DONE, ignore, type Pulled, rejected } from "./shared/promises.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
@@ -134,6 +135,7 @@ class DenoConnection implements RawConnection {
   /** A read that was begun only to notice the peer's end. */
   #ahead: Promise<Uint8Array | null> | null = null;
   #writing = false;
+  #lastWrite: Promise<void> | null = null;
   #sendEnded = false;
   /** What waits for the write under way. */
   #after: (() => void)[] | null = null;
@@ -149,27 +151,27 @@ class DenoConnection implements RawConnection {
   }
 
   read(): Promise<Uint8Array | null> {
-    if (!this.#watching) return this.#read();
-    const chunk = this.#ahead ?? this.#read();
+    if (!this.#watching) return this.#pull(false) as Promise<Uint8Array | null>;
+    const chunk = this.#ahead ?? (this.#pull(false) as Promise<Uint8Array | null>);
     this.#ahead = null;
-    chunk.then(() => this.#readAhead(), () => {});
+    chunk.then(() => this.#readAhead(), ignore);
     return chunk;
   }
 
-  async next(): Promise<IteratorResult<Uint8Array>> {
-    const value = await this.read();
-    return value === null ? { done: true, value: undefined } : { done: false, value };
+  next(): Promise<IteratorResult<Uint8Array>> {
+    if (!this.#watching) return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+    return this.read().then((value) => value === null ? DONE : { done: false, value });
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
-    if (this.#closing || this.#gone || this.#sendEnded) return Promise.reject(this.#closeError("write"));
+    if (this.#closing || this.#gone || this.#sendEnded) return rejected(this.#closeError("write"));
     if (bytes.length === 0) return;
-    if (!this.#writing) return this.#write(bytes);
+    if (!this.#writing) return this.#lastWrite = this.#write(bytes);
     return this.#afterWrites(() => this.#write(bytes));
   }
 
   closeWrite(): void | Promise<void> {
-    if (this.#closing || this.#gone) return Promise.reject(this.#closeError("shutdown"));
+    if (this.#closing || this.#gone) return rejected(this.#closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
     return this.#writing ? this.#afterWrites(() => this.#endSend()) : this.#endSend();
@@ -178,7 +180,7 @@ class DenoConnection implements RawConnection {
   close(): void {
     if (this.#closing || this.#gone) return;
     this.#closing = true;
-    if (this.#writing) this.#afterWrites(() => Promise.resolve(this.#release(null))).catch(() => {});
+    if (this.#writing) this.#afterWrites(() => Promise.resolve(this.#release(null)));
     else this.#release(null);
   }
 
@@ -200,9 +202,10 @@ class DenoConnection implements RawConnection {
     this.#set(() => this.#conn.setKeepAlive(on !== false));
   }
 
-  async #read(): Promise<Uint8Array | null> {
+  /** What `read()` and, when `iterating`, `next()` give; one function, as another around it would cost a promise for each chunk. */
+  async #pull(iterating: boolean): Promise<Pulled> {
     if (this.#closing || this.#gone) throw this.#closeError("read");
-    if (this.#readEnded) return null;
+    if (this.#readEnded) return iterating ? DONE : null;
     if (this.#reading) throw alreadyReading();
     this.#reading = true;
     const buffer = this.#buffer ?? new Uint8Array(this.#size);
@@ -219,9 +222,10 @@ class DenoConnection implements RawConnection {
       this.#readEnded = true;
       this.#buffer = null;
       if (this.#sendEnded && !this.#writing) this.#release(null);
-      return null;
+      return iterating ? DONE : null;
     }
-    return this.#cut(buffer, size);
+    const chunk = this.#cut(buffer, size);
+    return iterating ? { done: false, value: chunk } : chunk;
   }
 
   /** Takes the chunk out of the buffer and chooses the next buffer's size. */
@@ -243,8 +247,8 @@ class DenoConnection implements RawConnection {
 
   #readAhead(): void {
     if (this.#ahead !== null || this.#reading || this.#readEnded || this.#closing || this.#gone) return;
-    this.#ahead = this.#read();
-    this.#ahead.catch(() => {});
+    this.#ahead = this.#pull(false) as Promise<Uint8Array | null>;
+    this.#ahead.catch(ignore);
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
@@ -254,6 +258,8 @@ class DenoConnection implements RawConnection {
       let sent = await this.#conn.write(bytes);
       while (sent < bytes.length) sent += await this.#conn.write(bytes.subarray(sent));
     } catch (cause) {
+      // Only now, so that a write that succeeds doesn't pay for it. There is one at a time, so it is this one.
+      this.#lastWrite?.catch(ignore);
       throw this.#fail(cause, "write");
     } finally {
       this.#writing = false;
@@ -273,9 +279,10 @@ class DenoConnection implements RawConnection {
   }
 
   #afterWrites(action: () => Promise<void>): Promise<void> {
-    return new Promise((resolve, reject) => {
-      (this.#after ??= []).push(() => action().then(resolve, reject));
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    (this.#after ??= []).push(() => action().then(resolve, reject));
+    promise.catch(ignore);
+    return promise;
   }
 
   #next(): void {

@@ -3,6 +3,7 @@ import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { AcceptQueue } from "./shared/accept_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
+import { ignore, rejected } from "./shared/promises.ts";
 import { SendQueue } from "./shared/send_queue.ts";
 
 const NO_PORTS = "addresses in memory belong to one listener; use the runtime's own sockets";
@@ -85,18 +86,18 @@ class MemoryConnection extends EventedConnection {
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("write"));
-    if (this.#sendEnded) return Promise.reject(this.#brokenPipe());
+    if (this.dead) return rejected(this.closeError("write"));
+    if (this.#sendEnded) return rejected(this.#brokenPipe());
     if (this.#peer.dead) {
       this.#fail(this.#brokenPipe());
-      return Promise.reject(this.closeError("write"));
+      return rejected(this.closeError("write"));
     }
     const sent = this.#unsent.empty ? this.#send(bytes) : 0;
     if (sent < bytes.length) return this.#unsent.push(bytes.subarray(sent));
   }
 
   closeWrite(): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("shutdown"));
+    if (this.dead) return rejected(this.closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
     if (this.#unsent.empty) return this.#endPeer();
@@ -120,7 +121,7 @@ class MemoryConnection extends EventedConnection {
       this.lost(null);
     };
     if (this.#unsent.empty) close();
-    else this.#unsent.drained().then(close, () => {});
+    else this.#unsent.drained().then(close, ignore);
   }
 
   protected destroy(): void {

@@ -4,6 +4,7 @@ import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { AcceptQueue } from "./shared/accept_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
+import { ignore, rejected } from "./shared/promises.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 
 /** Node's sockets: `node:net`. */
@@ -88,8 +89,8 @@ class NodeConnection extends EventedConnection {
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("write"));
-    if (this.#sendEnded) return Promise.reject(this.#brokenPipe());
+    if (this.dead) return rejected(this.closeError("write"));
+    if (this.#sendEnded) return rejected(this.#brokenPipe());
     this.#socket.write(bytes);
     // Zero when the kernel has taken it all. If not, an empty write behind it tells when it has.
     if (this.#socket.writableLength === 0) return;
@@ -97,7 +98,7 @@ class NodeConnection extends EventedConnection {
   }
 
   closeWrite(): void | Promise<void> {
-    if (this.dead) return Promise.reject(this.closeError("shutdown"));
+    if (this.dead) return rejected(this.closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
     return this.#taken((callback) => this.#socket.end(callback));
@@ -128,12 +129,13 @@ class NodeConnection extends EventedConnection {
   }
 
   #taken(start: (callback: (error?: Error | null) => void) => void): Promise<void> {
-    return new Promise((resolve, reject) => {
-      start((error) => {
-        if (!error) resolve();
-        else reject(this.dead ? this.closeError("write") : toSocketError(error, "write", this.remoteAddress, "EPIPE"));
-      });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(ignore);
+    start((error) => {
+      if (!error) resolve();
+      else reject(this.dead ? this.closeError("write") : toSocketError(error, "write", this.remoteAddress, "EPIPE"));
     });
+    return promise;
   }
 
   #brokenPipe(): SocketError {

@@ -11,27 +11,23 @@ import { fileURLToPath } from "node:url";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** Installs the devDependencies unless node_modules holds what the lock file says. */
+/** Installs the devDependencies, which package.json pins, unless they are there in these versions. */
 export function install() {
-  const installed = join(root, "node_modules/.package-lock.json");
-  if (existsSync(installed) && sameVersions(installed)) return;
+  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  if (Object.entries(devDependencies).every(([name, wanted]) => isInstalled(name, wanted))) return;
   console.log("installing the runtimes (Deno, Bun, Node) and typescript, once …");
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: "inherit" });
+  const { status } = spawnSync("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: "inherit",
+  });
   if (status !== 0) process.exit(status ?? 1);
 }
 
-function sameVersions(installed) {
-  const versions = (file) => {
-    const entries = Object.entries(JSON.parse(readFileSync(file, "utf8")).packages);
-    return new Map(entries.map(([path, { version }]) => [path, version]));
-  };
-  const wanted = versions(join(root, "package-lock.json"));
-  const there = versions(installed);
-  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  return Object.keys(devDependencies).every((name) => {
-    const path = `node_modules/${name}`;
-    return there.has(path) && there.get(path) === wanted.get(path);
-  });
+/** Whether a dependency is there: `1.2.3`, `npm:other@1.2.3`, or a folder of this repository. */
+function isInstalled(name, wanted) {
+  const manifest = join(root, "node_modules", name, "package.json");
+  if (!existsSync(manifest)) return false;
+  return wanted.startsWith("file:") || JSON.parse(readFileSync(manifest, "utf8")).version === wanted.replace(/^npm:.*@/, "");
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

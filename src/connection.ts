@@ -125,9 +125,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    */
   write(data: Uint8Array | string): void | Promise<void> {
     const pending = this.#raw.write(toBytes(data));
-    if (pending === undefined) return;
-    pending.catch(ignore);
-    if (this.#timeout === 0) return pending;
+    if (pending === undefined || this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
     const timed = this.#within(new Deadline(), "write", pending);
     timed.catch(ignore);

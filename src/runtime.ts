@@ -75,7 +75,7 @@ export interface RawConnection {
   next(): Promise<IteratorResult<Uint8Array>>;
   /**
    * Sends bytes, after all that was sent before. Returns nothing when they have been taken, else a promise; until it resolves
-   * the bytes must not be changed.
+   * the bytes must not be changed. Its rejection counts as handled (see `Connection.write`).
    */
   write(bytes: Uint8Array): void | Promise<void>;
   /** Ends the sending side (FIN) once what was written has left. */

@@ -2,14 +2,10 @@ import type { Address } from "../../src/address.ts";
 import { alreadyReading } from "../../src/connection.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { RawConnection } from "../../src/runtime.ts";
+import { DONE, type Pulled } from "./promises.ts";
 
 /** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
 const HIGH_WATER = 65_536;
-
-/** What `read()` or `next()` resolves with. */
-type Pulled = Uint8Array | null | IteratorResult<Uint8Array>;
-
-const DONE: IteratorResult<Uint8Array> = { done: true, value: undefined };
 
 /**
  * The receiving half of a connection on a runtime that delivers data by callback: turns it into a pull with bounded memory. The

@@ -1,4 +1,5 @@
 import type { SocketError } from "../../src/errors.ts";
+import { ignore } from "./promises.ts";
 
 interface Entry {
   bytes: Uint8Array;
@@ -23,6 +24,7 @@ export class SendQueue {
   /** Puts bytes behind those that wait; resolves when all of them have been taken. */
   push(bytes: Uint8Array): Promise<void> {
     const done = Promise.withResolvers<void>();
+    done.promise.catch(ignore);
     this.#entries.push({ bytes, done });
     return done.promise;
   }

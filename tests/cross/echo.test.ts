@@ -9,7 +9,7 @@ const ADDRESS = ["--listen", "tcp://127.0.0.1:0"];
 
 for (const { name, command } of servers) {
   if (command === null) {
-    test(`echo on ${name} [skipped: it is not installed; npm ci installs it]`, { skip: true }, () => {});
+    test(`echo on ${name} [skipped: it is not installed; npm install does that]`, { skip: true }, () => {});
     continue;
   }
   for (const mode of ["sequential", "async"]) {

@@ -1,0 +1,15 @@
+/** What `read()` or `next()` of a connection resolves with. */
+export type Pulled = Uint8Array | null | IteratorResult<Uint8Array>;
+
+/** What `next()` gives at the end of the stream. */
+export const DONE: IteratorResult<Uint8Array> = { done: true, value: undefined };
+
+/** For a rejection that is reported elsewhere too. */
+export function ignore(): void {}
+
+/** A promise that is rejected and counts as handled: a write that nobody awaits must not end the program. */
+export function rejected(error: Error): Promise<never> {
+  const promise = Promise.reject(error);
+  promise.catch(ignore);
+  return promise;
+}
