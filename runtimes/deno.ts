@@ -272,6 +272,8 @@ class DenoConnection implements RawConnection {
     try {
       await this.#conn.closeWrite();
     } catch (cause) {
+      // The peer's end came meanwhile and the whole connection was closed in order, the sending side with it.
+      if (this.#gone && !this.#closing && this.#error === null) return;
       throw this.#fail(cause, "shutdown");
     }
     if (this.#readEnded) this.#release(null);

@@ -237,14 +237,14 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   #within<T>(deadline: Deadline, syscall: string, operation: Promise<T>): Promise<T> {
     // The deadline of reads keeps its timer for the next one.
-    const done = (deadline: Deadline) => deadline === this.#reads ? deadline.stop() : deadline.clear();
+    const done = () => deadline === this.#reads ? deadline.stop() : deadline.clear();
     return new Promise((resolve, reject) => {
       deadline.start(this.#timeout, () => reject(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress })));
       operation.then((value) => {
-        done(deadline);
+        done();
         resolve(value);
       }, (error) => {
-        done(deadline);
+        done();
         reject(error);
       });
     });

@@ -4,7 +4,8 @@ import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { commandFor } from "../conformance/children.ts";
 
 interface Example {
   /** Path below the root of the package. */
@@ -94,12 +95,6 @@ function run(args: string[], timeout: number): Promise<void> {
   });
 }
 
-function runArgs(path: string): string[] {
-  if (isDeno) return ["run", "-A", "--no-check", "--import-map", importMap, path];
-  if (isBun) return [path];
-  return ["--disable-warning=ExperimentalWarning", path];
-}
-
 function pathOf({ file, line }: Example): string {
   return join(folder, `${file.replace(/[^\w]+/g, "_")}_${line}.ts`);
 }
@@ -121,7 +116,7 @@ test("the examples are found", () => {
 
 for (const example of examples) {
   const name = `${example.file}:${example.line}: runs`;
-  const body = () => run(runArgs(pathOf(example)), RUN_TIMEOUT);
+  const body = () => run(commandFor(pathToFileURL(pathOf(example))).slice(1), RUN_TIMEOUT);
   if (lacksUsing && /\busing\s+[\w$]+\s*(=|\bof\b)/.test(example.code)) {
     test(`${name} [skipped: Node 22 lacks \`await using\`]`, { skip: true }, body);
   } else {

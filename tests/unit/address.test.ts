@@ -2,6 +2,7 @@
 import { type Address, BaseRequestHandler, connect, formatAddress, parseAddress, TCPServer } from "@sockets/server";
 import { assert, assertEquals, assertGreater, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "node:test";
+import { generator } from "./generator.ts";
 import { inetAddress, ipFamily, toAddress } from "../../src/address.ts";
 
 const GOOD: [string, Address][] = [
@@ -188,13 +189,3 @@ test("address: of 2,000 random texts each is refused as documented or survives a
   assertGreater(read, 200);
   assertGreater(refused, 200);
 });
-
-/** A small generator of pseudo-random numbers (mulberry32), so that a failure comes again. */
-function generator(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), seed | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -2,6 +2,7 @@
 import { type ByteSource, IncompleteReadError, LimitOverrunError, StreamReader } from "@sockets/server";
 import { assert, assertEquals, assertLess, assertRejects, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
+import { generator } from "./generator.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const text = (data: Uint8Array | null) => data === null ? null : new TextDecoder("utf-8", { ignoreBOM: true }).decode(data);
@@ -417,14 +418,4 @@ class Reference {
     const { partial } = line as { partial: number[] };
     return partial.length === 0 ? null : text(new Uint8Array(partial));
   }
-}
-
-/** A small generator of pseudo-random numbers (mulberry32), so that a failure comes again. */
-function generator(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), seed | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
