@@ -32,18 +32,33 @@ setRuntime(detectRuntime());
 export { type Address, type AddressFamily, formatAddress, type InetAddress, parseAddress } from "./src/address.ts";
 export type { Transport, UnixAddress } from "./src/address.ts";
 export { AsyncMixIn, type ServerClass } from "./src/async_mixin.ts";
-export { AsyncTCPServer } from "./src/async_servers.ts";
+export { AsyncTCPServer, AsyncUDPServer, AsyncUnixDatagramServer, AsyncUnixStreamServer } from "./src/async_servers.ts";
 export { BaseRequestHandler } from "./src/base_request_handler.ts";
 export { BaseServer } from "./src/base_server.ts";
-export type { ActiveRequest, RequestHandlerClass, ServerOptions, ServerStats, ShutdownOptions } from "./src/base_server.ts";
+export type {
+  ActiveRequest,
+  RequestHandlerClass,
+  ServerOptions,
+  ServerStats,
+  ShutdownOptions,
+  Taken,
+} from "./src/base_server.ts";
+export { bind, type DatagramSocketOptions } from "./src/bind.ts";
 export { connect, type ConnectionOptions } from "./src/connect.ts";
 export { Connection } from "./src/connection.ts";
+export { Datagram } from "./src/datagram.ts";
+export { DatagramRequestHandler } from "./src/datagram_request_handler.ts";
+export { DatagramSocket } from "./src/datagram_socket.ts";
 export { IncompleteReadError, LimitOverrunError, SocketError, SystemExit, UnsupportedError } from "./src/errors.ts";
 export type { SocketErrorOptions } from "./src/errors.ts";
 export { getRuntime } from "./src/runtime.ts";
 export type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
-export { serve, type ServeOptions } from "./src/serve.ts";
+export type { BindOptions, RawDatagram, RawDatagramSocket, SocketOptions } from "./src/runtime.ts";
+export { type DatagramAddress, serve, type ServeDatagramOptions, type ServeOptions, type ServeSignal } from "./src/serve.ts";
 export { type ByteSource, type LimitOptions, StreamReader } from "./src/stream_reader.ts";
 export { type ByteSink, StreamWriter } from "./src/stream_writer.ts";
 export { StreamRequestHandler } from "./src/stream_request_handler.ts";
 export { TCPServer, type TCPServerOptions } from "./src/tcp_server.ts";
+export { UDPServer, type UDPServerOptions } from "./src/udp_server.ts";
+export { UnixDatagramServer, type UnixDatagramServerOptions } from "./src/unix_datagram_server.ts";
+export { UnixStreamServer, type UnixStreamServerOptions } from "./src/unix_stream_server.ts";

@@ -1,21 +1,24 @@
 import { type Address, inetAddress, ipFamily } from "../src/address.ts";
 import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
-import { AcceptQueue } from "./shared/accept_queue.ts";
+import { bindDatagram } from "./bun/datagram.ts";
+import { probe } from "./bun/unix_datagram.ts";
+import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
 import { ignore, rejected } from "./shared/promises.ts";
 import { SendQueue } from "./shared/send_queue.ts";
+import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
-  listen(options: SocketOptions & { reusePort: boolean; ipv6Only: boolean }): BunListener;
-  connect(options: SocketOptions): Promise<BunSocket>;
+  listen(
+    options: SocketOptions & ({ hostname: string; port: number; reusePort: boolean; ipv6Only: boolean } | { unix: string }),
+  ): BunListener;
+  connect(options: SocketOptions & ({ hostname: string; port: number } | { unix: string })): Promise<BunSocket>;
 }
 
 interface SocketOptions {
-  hostname: string;
-  port: number;
   allowHalfOpen: boolean;
   socket: {
     binaryType: "uint8array";
@@ -59,44 +62,58 @@ export const isBun = Bun !== undefined;
 /** Bun's sockets: `Bun.listen` and `Bun.connect`. */
 export const bun: Runtime = {
   name: "bun",
-  capabilities: { reset: true, reusePort: true, ipv6Only: true, keepAliveDelay: true },
+  capabilities: {
+    reset: true,
+    reusePort: true,
+    ipv6Only: true,
+    keepAliveDelay: true,
+    unixDatagram: true,
+    ...unixCapabilities,
+  },
 
   async listen(options: ListenOptions): Promise<Listener> {
-    const { address, backlog, reusePort, ipv6Only, noDelay, keepAlive } = options;
-    const hostname = await resolveHost(address, options.family);
-    const queue = new AcceptQueue(backlog);
-    let listener: BunListener;
-    try {
-      listener = Bun.listen({
-        hostname,
-        port: address.port,
-        reusePort,
-        ipv6Only,
-        allowHalfOpen: true,
-        socket: {
-          ...callbacks,
-          open(socket) {
-            const connection = socket.data = new BunConnection(socket);
-            // Bun has set TCP_NODELAY by itself.
-            if (!noDelay) connection.setNoDelay(false);
-            if (keepAlive !== false) connection.setKeepAlive(keepAlive);
-            if (!queue.offer(connection)) connection.hold();
-          },
+    const { address, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
+    const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
+    const socketOptions: SocketOptions = {
+      allowHalfOpen: true,
+      socket: {
+        ...callbacks,
+        open(socket) {
+          const connection = socket.data = new BunConnection(socket, address);
+          // Bun has set TCP_NODELAY by itself.
+          if (!noDelay) connection.setNoDelay(false);
+          if (keepAlive !== false) connection.setKeepAlive(keepAlive);
+          if (!queue.offer(connection)) connection.hold();
         },
-      });
-    } catch (cause) {
-      throw await explain(cause, "listen", address, hostname);
+      },
+    };
+    let listener: BunListener;
+    let local: Address;
+    if ("path" in address) {
+      try {
+        listener = await bindPath(options, probe, "listen", (unix) => Bun.listen({ ...socketOptions, unix }));
+      } catch (cause) {
+        throw await explain(cause, "listen", address);
+      }
+      local = address;
+    } else {
+      const hostname = await resolveHost(address, options.addressFamily);
+      try {
+        listener = Bun.listen({ ...socketOptions, hostname, port: address.port, reusePort, ipv6Only });
+      } catch (cause) {
+        throw await explain(cause, "listen", address, hostname);
+      }
+      // `listener.hostname` would still be the name.
+      const bound = { address: hostname, port: listener.port };
+      listener.getsockname(bound);
+      local = inetAddress("tcp", bound.address, bound.port);
     }
-    // `listener.hostname` would still be the name.
-    const bound = { address: hostname, port: listener.port };
-    listener.getsockname(bound);
-    const local = inetAddress("tcp", bound.address, bound.port);
     return {
       address: local,
       get refused() {
-        return queue.refused;
+        return queue.overflowed;
       },
-      accept: () => queue.accept(),
+      accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
         listener.stop(false);
@@ -107,25 +124,32 @@ export const bun: Runtime = {
   },
 
   async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
-    const { hostname, port } = address;
+    const unix = "path" in address;
     try {
-      const socket = await Bun.connect({ hostname, port, allowHalfOpen: true, socket: callbacks });
+      const socket = await Bun.connect({
+        ...(unix ? { unix: address.path } : { hostname: address.hostname, port: address.port }),
+        allowHalfOpen: true,
+        socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, unix ? UNNAMED : address)) },
+      });
       // Reset by the peer before it could open.
       if (socket.data === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
       if (!noDelay) socket.data.setNoDelay(false);
       return socket.data;
     } catch (cause) {
-      throw await explain(cause, "connect", address, hostname);
+      throw await explain(cause, "connect", address, unix ? undefined : address.hostname);
     }
   },
+
+  bind: bindDatagram,
 };
+
+/** The end of a Unix connection that has bound no name. */
+const UNNAMED: Address = { transport: "unix", path: "" };
 
 /** Shared by all connections: Bun hands the socket to each, and the socket its connection. */
 const callbacks: SocketOptions["socket"] = {
   binaryType: "uint8array",
-  open(socket) {
-    socket.data = new BunConnection(socket);
-  },
+  open() {},
   data(socket, chunk) {
     socket.data.received(chunk);
   },
@@ -147,7 +171,7 @@ const callbacks: SocketOptions["socket"] = {
 };
 
 /** Bun leaves the code of some failures out, and says ECONNREFUSED when it could not even make a socket. */
-async function explain(cause: unknown, syscall: string, address: Address, hostname: string): Promise<SocketError> {
+async function explain(cause: unknown, syscall: string, address: Address, hostname?: string): Promise<SocketError> {
   const error = toSocketError(cause, syscall, address, "EIO");
   if (error.code !== "EIO" && error.code !== "ECONNREFUSED") return error;
   try {
@@ -156,7 +180,7 @@ async function explain(cause: unknown, syscall: string, address: Address, hostna
   } catch (exhausted) {
     return toSocketError(exhausted, syscall, address);
   }
-  if (error.code === "EIO" && ipFamily(hostname) === null) {
+  if (error.code === "EIO" && hostname !== undefined && ipFamily(hostname) === null) {
     try {
       await lookUp(address, hostname, 0);
     } catch (unknown) {
@@ -173,11 +197,12 @@ class BunConnection extends EventedConnection {
   #unsent: SendQueue | null = null;
   #sendEnded = false;
 
-  constructor(socket: BunSocket) {
+  constructor(socket: BunSocket, local: Address) {
     super();
     this.#socket = socket;
-    this.localAddress = inetAddress("tcp", socket.localAddress, socket.localPort);
-    this.remoteAddress = inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+    const unix = local.transport === "unix";
+    this.localAddress = unix ? local : inetAddress("tcp", socket.localAddress, socket.localPort);
+    this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -215,7 +240,9 @@ class BunConnection extends EventedConnection {
   #send(bytes: Uint8Array): number {
     const sent = this.#socket.write(bytes);
     if (sent < 0) {
-      this.gone(new SocketError("ECONNRESET", { syscall: "write", address: this.remoteAddress }));
+      // A Unix socket has no reset.
+      const code = this.localAddress.transport === "unix" ? "EPIPE" : "ECONNRESET";
+      this.gone(new SocketError(code, { syscall: "write", address: this.remoteAddress }));
       this.#socket.terminate();
     }
     return sent;

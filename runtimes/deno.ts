@@ -2,38 +2,42 @@ import { type Address, inetAddress } from "../src/address.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
-import { AcceptQueue } from "./shared/accept_queue.ts";
+import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
+import { explain } from "./deno/errors.ts";
+import { unixDatagramSupport } from "./deno/unix_datagram.ts";
+import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { DONE, ignore, type Pulled, rejected } from "./shared/promises.ts";
-import { resolveHost, toSocketError } from "./shared/translate.ts";
+import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
+import { resolveHost } from "./shared/translate.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
-  listen(options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean }): DenoListener;
-  connect(options: { hostname: string; port: number }): Promise<DenoConn>;
-  /** Missing without --unstable-net. */
-  listenDatagram?: unknown;
+  listen(
+    options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean } | { transport: "unix"; path: string },
+  ): DenoListener;
+  connect(options: { hostname: string; port: number } | { transport: "unix"; path: string }): Promise<DenoConn>;
 }
 
-interface NetAddr {
-  readonly hostname: string;
-  readonly port: number;
-}
+type DenoAddr =
+  | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string | null };
 
 interface DenoListener {
-  readonly addr: NetAddr;
+  readonly addr: DenoAddr;
   accept(): Promise<DenoConn>;
   close(): void;
 }
 
 interface DenoConn {
-  readonly localAddr: NetAddr;
-  readonly remoteAddr: NetAddr;
+  readonly localAddr: DenoAddr;
+  readonly remoteAddr: DenoAddr;
   read(buffer: Uint8Array): Promise<number | null>;
   write(bytes: Uint8Array): Promise<number>;
   closeWrite(): Promise<void>;
   close(): void;
-  setNoDelay(on: boolean): void;
-  setKeepAlive(on: boolean): void;
+  /** Unix sockets don't have these. */
+  setNoDelay?(on: boolean): void;
+  setKeepAlive?(on: boolean): void;
 }
 
 const Deno = (globalThis as { Deno?: DenoApi }).Deno!;
@@ -46,23 +50,31 @@ export const deno: Runtime = {
   name: "deno",
   capabilities: {
     reset: false,
-    reusePort: isDeno && Deno.listenDatagram !== undefined || "start it with --unstable-net",
+    reusePort: listenDatagram !== undefined || "start it with --unstable-net",
     ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
+    get unixDatagram() {
+      return unixDatagramSupport();
+    },
+    ...unixCapabilities,
     keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
-    const { address, backlog, reusePort, noDelay, keepAlive } = options;
-    const hostname = await resolveHost(address, options.family);
-    const queue = new AcceptQueue(backlog);
+    const { address, requestQueueSize, noDelay, keepAlive } = options;
+    const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     let listener: DenoListener;
     try {
-      listener = Deno.listen({ hostname, port: address.port, tcpBacklog: backlog, reusePort });
+      if ("path" in address) {
+        listener = await bindPath(options, probeStream, "listen", (path) => Deno.listen({ transport: "unix", path }));
+      } else {
+        const hostname = await resolveHost(address, options.addressFamily);
+        const { allowReusePort: reusePort } = options;
+        listener = Deno.listen({ hostname, port: address.port, tcpBacklog: requestQueueSize, reusePort });
+      }
     } catch (cause) {
       throw explain(cause, "listen", address);
     }
-    const { addr } = listener;
-    const local = inetAddress("tcp", addr.hostname, addr.port);
+    const local = toAddress(listener.addr);
     let accepting = false;
     let closed = false;
     // Only while somebody waits: the others stay in the kernel's queue.
@@ -83,8 +95,8 @@ export const deno: Runtime = {
       address: local,
       refused: 0,
       accept() {
-        const connection = queue.accept();
-        if (!accepting && !closed) void accept();
+        const connection = queue.take();
+        if (connection instanceof Promise && !accepting && !closed) void accept();
         return connection;
       },
       interrupt: () => queue.interrupt(),
@@ -98,23 +110,22 @@ export const deno: Runtime = {
   },
 
   async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
-    const { hostname, port } = address;
     try {
-      const connection = new DenoConnection(await Deno.connect({ hostname, port }));
+      const conn = await Deno.connect("path" in address ? { transport: "unix", path: address.path } : address);
+      const connection = new DenoConnection(conn);
       if (noDelay) connection.setNoDelay(true);
       return connection;
     } catch (cause) {
       throw explain(cause, "connect", address);
     }
   },
+
+  bind: bindDatagram,
 };
 
-/** Deno's errors carry the code of the system call; its own are told apart by their class and their words. */
-function explain(cause: unknown, syscall: string, address: Address): SocketError {
-  const { name, message } = cause as Error;
-  if (name === "NotCapable") return new SocketError("EACCES", { syscall, address, cause }, message);
-  const fallback = message.startsWith("failed to lookup") ? "ENOTFOUND" : "EIO";
-  return toSocketError(cause, syscall, address, fallback);
+function toAddress(addr: DenoAddr): Address {
+  if (addr.transport === "unix") return { transport: "unix", path: addr.path ?? "" };
+  return inetAddress("tcp", addr.hostname, addr.port);
 }
 
 /** The size of a read buffer grows and shrinks between these with what arrives: an idle connection should cost little memory. */
@@ -145,9 +156,8 @@ class DenoConnection implements RawConnection {
 
   constructor(conn: DenoConn) {
     this.#conn = conn;
-    const { localAddr, remoteAddr } = conn;
-    this.localAddress = inetAddress("tcp", localAddr.hostname, localAddr.port);
-    this.remoteAddress = inetAddress("tcp", remoteAddr.hostname, remoteAddr.port);
+    this.localAddress = toAddress(conn.localAddr);
+    this.remoteAddress = toAddress(conn.remoteAddr);
   }
 
   read(): Promise<Uint8Array | null> {
@@ -195,11 +205,11 @@ class DenoConnection implements RawConnection {
   }
 
   setNoDelay(on: boolean): void {
-    this.#set(() => this.#conn.setNoDelay(on));
+    this.#set(() => this.#conn.setNoDelay?.(on));
   }
 
   setKeepAlive(on: boolean | number): void {
-    this.#set(() => this.#conn.setKeepAlive(on !== false));
+    this.#set(() => this.#conn.setKeepAlive?.(on !== false));
   }
 
   /** What `read()` and, when `iterating`, `next()` give; one function, as another around it would cost a promise for each chunk. */

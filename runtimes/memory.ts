@@ -1,13 +1,22 @@
 import { type Address, formatAddress, inetAddress } from "../src/address.ts";
 import { SocketError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
-import { AcceptQueue } from "./shared/accept_queue.ts";
+import type {
+  BindOptions,
+  ConnectOptions,
+  Listener,
+  ListenOptions,
+  RawConnection,
+  RawDatagramSocket,
+  Runtime,
+} from "../src/runtime.ts";
+import { bindInMemory } from "./memory/datagram.ts";
+import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
 import { ignore, rejected } from "./shared/promises.ts";
 import { SendQueue } from "./shared/send_queue.ts";
 
 const NO_PORTS = "addresses in memory belong to one listener; use the runtime's own sockets";
-const listeners = new Map<string, AcceptQueue>();
+const listeners = new Map<string, ArrivalQueue<RawConnection>>();
 let lastPort = 49_151;
 
 /**
@@ -16,22 +25,30 @@ let lastPort = 49_151;
  */
 export const memory: Runtime = {
   name: "memory",
-  capabilities: { reset: true, reusePort: NO_PORTS, ipv6Only: true, keepAliveDelay: true },
+  capabilities: {
+    reset: true,
+    reusePort: NO_PORTS,
+    ipv6Only: true,
+    keepAliveDelay: true,
+    unixDatagram: true,
+    abstractNames: true,
+    socketPathLength: 107,
+  },
 
   // async, so that an error is a rejection as with the others.
   // deno-lint-ignore require-await
-  async listen({ address, backlog }: ListenOptions): Promise<Listener> {
-    const local = inetAddress("tcp", address.hostname, address.port === 0 ? freePort(address.hostname) : address.port);
+  async listen({ address, requestQueueSize }: ListenOptions): Promise<Listener> {
+    const local = chosen(address);
     const key = formatAddress(local);
     if (listeners.has(key)) throw new SocketError("EADDRINUSE", { syscall: "listen", address });
-    const queue = new AcceptQueue(backlog);
+    const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     listeners.set(key, queue);
     return {
       address: local,
       get refused() {
-        return queue.refused;
+        return queue.overflowed;
       },
-      accept: () => queue.accept(),
+      accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
         listeners.delete(key);
@@ -45,11 +62,24 @@ export const memory: Runtime = {
   async connect({ address }: ConnectOptions): Promise<RawConnection> {
     const queue = listeners.get(formatAddress(address));
     if (queue === undefined) throw new SocketError("ECONNREFUSED", { syscall: "connect", address });
-    const [client, server] = MemoryConnection.pair(inetAddress("tcp", "127.0.0.1", nextPort()), address);
+    const from: Address = "path" in address ? { ...address, path: "" } : inetAddress("tcp", "127.0.0.1", nextPort());
+    const [client, server] = MemoryConnection.pair(from, address);
     if (!queue.offer(server)) server.hold();
     return client;
   },
+
+  // deno-lint-ignore require-await
+  async bind(options: BindOptions): Promise<RawDatagramSocket> {
+    return bindInMemory(chosen(options.address), options);
+  },
 };
+
+/** The address with the port or the name that it asks for. */
+function chosen(address: Address): Address {
+  if ("path" in address) return address.path === "" ? { ...address, path: `\0${crypto.randomUUID()}` } : address;
+  const { transport, hostname, port } = address;
+  return inetAddress(transport, hostname, port === 0 ? freePort(hostname) : port);
+}
 
 function nextPort(): number {
   lastPort = lastPort === 65_535 ? 49_152 : lastPort + 1;

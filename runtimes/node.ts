@@ -2,44 +2,64 @@ import type * as net from "node:net";
 import { type Address, inetAddress } from "../src/address.ts";
 import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
-import { AcceptQueue } from "./shared/accept_queue.ts";
+import { bindDatagram } from "./node/datagram.ts";
+import { unixDatagramSupport } from "./node/unix_datagram.ts";
+import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { EventedConnection } from "./shared/evented_connection.ts";
 import { ignore, rejected } from "./shared/promises.ts";
+import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 
 /** Node's sockets: `node:net`. */
 export const node: Runtime = {
   name: "node",
-  capabilities: { reset: true, reusePort: true, ipv6Only: true, keepAliveDelay: true },
+  capabilities: {
+    reset: true,
+    reusePort: true,
+    ipv6Only: true,
+    keepAliveDelay: true,
+    unixDatagram: unixDatagramSupport(),
+    ...unixCapabilities,
+  },
 
   async listen(options: ListenOptions): Promise<Listener> {
-    const { address, backlog, reusePort, ipv6Only, noDelay, keepAlive } = options;
-    const host = await resolveHost(address, options.family);
-    const server = process.getBuiltinModule("node:net").createServer({
+    const { address, requestQueueSize, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
+    const socketOptions = {
       allowHalfOpen: true,
       noDelay,
       keepAlive: keepAlive !== false,
       keepAliveInitialDelay: typeof keepAlive === "number" ? keepAlive : 0,
-    });
-    const queue = new AcceptQueue(backlog);
+    };
+    const server = process.getBuiltinModule("node:net").createServer(socketOptions);
+    const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     server.on("connection", (socket) => {
-      const connection = new NodeConnection(socket);
+      const connection = accepted(socket, socketOptions, address);
       if (!queue.offer(connection)) connection.hold();
     });
-    await new Promise<void>((resolve, reject) => {
+    const listening = new Promise<void>((resolve, reject) => {
+      server.once("listening", resolve);
       server.once("error", (cause) => reject(toSocketError(cause, "listen", address)));
-      server.listen({ host, port: address.port, backlog, reusePort, ipv6Only }, resolve);
     });
-    const bound = server.address() as net.AddressInfo;
-    const local = inetAddress("tcp", bound.address, bound.port);
+    listening.catch(ignore);
+    // Node empties the kernel's queue into ours, which does the bounding: a smaller one would only turn away bursts, and uncounted.
+    const backlog = Math.max(511, requestQueueSize);
+    if ("path" in address) {
+      await bindPath(options, probeStream, "listen", (path) => server.listen({ path, backlog }));
+    } else {
+      const host = await resolveHost(address, options.addressFamily);
+      server.listen({ host, port: address.port, backlog, reusePort, ipv6Only });
+    }
+    await listening;
+    const bound = server.address() as net.AddressInfo | string;
+    const local = typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
     server.removeAllListeners("error");
     server.on("error", (cause) => queue.fail(toSocketError(cause, "accept", local)));
     return {
       address: local,
       get refused() {
-        return queue.refused;
+        return queue.overflowed;
       },
-      accept: () => queue.accept(),
+      accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
         // The address is free at once; the callback of close() would wait for the connections as well.
@@ -50,24 +70,70 @@ export const node: Runtime = {
     };
   },
 
+  bind: bindDatagram,
+
   connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {
+      const chunks = new ChunkReader();
       const socket = process.getBuiltinModule("node:net").connect({
-        host: address.hostname,
-        port: address.port,
+        ...("path" in address ? { path: address.path } : { host: address.hostname, port: address.port }),
         noDelay,
         allowHalfOpen: true,
+        onread: chunks,
       });
       const failed = (cause: Error) => reject(toSocketError(cause, "connect", address));
       socket.once("error", failed);
       socket.once("connect", () => {
         socket.off("error", failed);
-        resolve(new NodeConnection(socket));
+        resolve(chunks.connection = new NodeConnection(socket, "path" in address ? UNNAMED : address));
       });
     });
   },
 };
 
+/**
+ * The connection of a socket that a server has accepted.
+ *
+ * `net.Server` has no `onread` option, and reading through the stream costs a tenth of the throughput. So the handle moves to a socket
+ * that has one, as it does when a socket is sent to another process. `_handle` is not documented: where it isn't what is expected,
+ * the socket is used as it is, and only the speed is lost.
+ */
+function accepted(socket: net.Socket, options: net.SocketConstructorOpts, local: Address): NodeConnection {
+  const { Socket } = process.getBuiltinModule("node:net");
+  const owner = socket as unknown as { _handle?: { useUserBuffer?: unknown } | null };
+  const handle = owner._handle;
+  if (typeof handle?.useUserBuffer !== "function") {
+    const connection = new NodeConnection(socket, local);
+    // A plain Uint8Array, as the other way gives.
+    socket.on("data", (chunk: Uint8Array) => {
+      connection.received(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    });
+    return connection;
+  }
+  owner._handle = null;
+  // There is nothing left to close: it makes the server count one connection less.
+  socket.destroy();
+  const chunks = new ChunkReader();
+  const withHandle: object = { ...options, handle, onread: chunks };
+  return chunks.connection = new NodeConnection(new Socket(withHandle), local);
+}
+
+/** The `onread` option of a socket: passes on what it reads. */
+class ChunkReader {
+  /** One for all sockets: libuv fills it right before the callback, which copies what is there. As large as what libuv reads at once. */
+  static #buffer = new Uint8Array(65_536);
+  readonly buffer = ChunkReader.#buffer;
+  /** Set before anything can be read. */
+  connection!: NodeConnection;
+  // A closure, since looking the connection up on the socket costs about a microsecond a chunk.
+  readonly callback = (size: number): boolean => {
+    this.connection.received(this.buffer.slice(0, size));
+    return true;
+  };
+}
+
+/** The end of a Unix connection that has bound no name. */
+const UNNAMED: Address = { transport: "unix", path: "" };
 const EMPTY = new Uint8Array(0);
 const CONNECTION = Symbol("connection");
 type OwnedSocket = net.Socket & { [CONNECTION]: NodeConnection };
@@ -78,14 +144,15 @@ class NodeConnection extends EventedConnection {
   #socket: net.Socket;
   #sendEnded = false;
 
-  constructor(socket: net.Socket) {
+  constructor(socket: net.Socket, local: Address) {
     super();
     this.#socket = socket;
-    this.localAddress = inetAddress("tcp", socket.localAddress, socket.localPort);
-    this.remoteAddress = inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+    const unix = local.transport === "unix";
+    this.localAddress = unix ? local : inetAddress("tcp", socket.localAddress, socket.localPort);
+    this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
     // The listeners are shared by all connections; a closure for each would cost more memory than the rest of this object.
     (socket as OwnedSocket)[CONNECTION] = this;
-    socket.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);
+    socket.on("end", onEnd).on("error", onError).on("close", onClose);
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -117,7 +184,9 @@ class NodeConnection extends EventedConnection {
   }
 
   protected destroy(): void {
-    this.#socket.resetAndDestroy();
+    // A Unix socket has no reset.
+    if (this.localAddress.transport === "unix") this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
 
   protected pause(): void {
@@ -141,10 +210,6 @@ class NodeConnection extends EventedConnection {
   #brokenPipe(): SocketError {
     return new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress });
   }
-}
-
-function onData(this: net.Socket, chunk: Uint8Array): void {
-  (this as OwnedSocket)[CONNECTION].received(chunk);
 }
 
 function onEnd(this: net.Socket): void {

@@ -53,11 +53,25 @@ export class BaseRequestHandler<R = Connection> {
   finish(): void | Promise<void> {}
 }
 
-/** Takes a handler through its three steps. In Python the handler's constructor does it; a JavaScript constructor can't wait. */
-export async function runHandler<R>(handler: BaseRequestHandler<R>): Promise<void> {
+/**
+ * Takes a handler through its three steps; without a promise when none of them makes one. In Python the handler's constructor does it; a
+ * JavaScript constructor can't wait.
+ */
+export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<void> {
   try {
-    await handler.setup();
-    await handler.handle();
+    const ready = handler.setup();
+    if (ready !== undefined) return finishAfter(handler, ready.then(() => handler.handle()));
+    const handled = handler.handle();
+    if (handled !== undefined) return finishAfter(handler, handled);
+  } catch (error) {
+    return finishAfter(handler, Promise.reject(error));
+  }
+  return handler.finish();
+}
+
+async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
+  try {
+    await handled;
   } catch (error) {
     try {
       await handler.finish();

@@ -12,6 +12,9 @@ export type RequestHandlerClass<R = Connection> = new (
   server: BaseServer<R>,
 ) => BaseRequestHandler<R>;
 
+/** What {@linkcode BaseServer.getRequest} brings: a request and who sent it, or `null` when the wait was interrupted. */
+export type Taken<R> = [request: R, clientAddress: Address | null] | null;
+
 /** Options that every server takes. Each but `runtime` sets the server's field of the same name. */
 export interface ServerOptions {
   /** The sockets to use: the running runtime's by default, `memory` from `@sockets/server/testing` in tests. */
@@ -22,6 +25,8 @@ export interface ServerOptions {
   shutdownTimeout?: number;
   /** See {@linkcode BaseServer.blockOnClose}. */
   blockOnClose?: boolean;
+  /** See {@linkcode BaseServer.maxActiveRequests}. */
+  maxActiveRequests?: number;
 }
 
 /** A request that a server has taken and not finished. */
@@ -36,7 +41,7 @@ export interface ActiveRequest {
 
 /** What a server has counted since it was made. */
 export interface ServerStats {
-  /** Requests taken: connections accepted. */
+  /** Requests taken: connections accepted, datagrams received. */
   readonly accepted: number;
   /** Of these, unfinished ones. */
   readonly active: number;
@@ -48,6 +53,10 @@ export interface ServerStats {
   readonly errors: number;
   /** Connections refused because `requestQueueSize` others were waiting; the kernel's own refusals can't be counted. */
   readonly refused: number;
+  /** Datagrams that were longer than `maxPacketSize` and cut there. */
+  readonly truncated: number;
+  /** Datagrams dropped because `requestQueueSize` others were waiting; what the kernel drops can't be counted. */
+  readonly dropped: number;
 }
 
 /** How to stop a server. */
@@ -64,9 +73,10 @@ const ABORT_GRACE = 1000;
 /** Milliseconds to wait before the next request is asked for when the system has run out of something. */
 const EXHAUSTED_PAUSE = 100;
 
-/** accept(2): "for reliable operation the application should detect the network errors … and treat them like EAGAIN". */
+/** accept(2): "for reliable operation the application should detect the network errors … and treat them like EAGAIN". Datagrams: ICMP. */
 const PASSING = new Set([
   "ECONNABORTED",
+  "ECONNREFUSED",
   "ECONNRESET",
   "EHOSTDOWN",
   "EHOSTUNREACH",
@@ -109,6 +119,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   shutdownTimeout = 15_000;
   /** Whether `serverClose()` waits for the requests in progress at all: `true` by default. */
   blockOnClose = true;
+  /**
+   * The requests in progress at once: `Infinity` by default, 1024 on datagram servers. At that many, the next one waits where it is, in
+   * the queue.
+   */
+  maxActiveRequests: number = Infinity;
 
   /** What the server speaks. */
   protected abstract get transport(): Transport;
@@ -130,6 +145,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #release: (() => void) | null = null;
   /** Resolves when no request is in progress; made when somebody waits for that. */
   #idle: PromiseWithResolvers<void> | null = null;
+  /** Resolves when a request is over; made when the loop waits for that. */
+  #left: PromiseWithResolvers<void> | null = null;
 
   /**
    * Checks the arguments. Nothing is bound yet: `activate()` does that, and `serveForever()` and `handleRequest()` when it has not
@@ -172,6 +189,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       aborted: this.#aborted,
       errors: this.#errors,
       refused: 0,
+      truncated: 0,
+      dropped: 0,
     };
   }
 
@@ -213,10 +232,18 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     try {
       if (!this.#shutdownRequested) await this.activate();
       while (!this.#shutdownRequested && this.#failure === null && this.#activated !== null) {
-        const taken = await this.#take();
+        if (this.#active.size >= this.maxActiveRequests) {
+          await this.#room();
+          continue;
+        }
+        // Only what is a promise is awaited: for a datagram, a turn each would cost more than all the rest.
+        const next = this.#take();
+        const taken = next instanceof Promise ? await next : next;
         if (taken === null) continue;
-        await this.#handle(taken);
-        await this.serviceActions();
+        const handled = this.#handle(taken);
+        if (handled !== undefined) await handled;
+        const serviced = this.serviceActions();
+        if (serviced !== undefined) await serviced;
       }
       this.#throwFailure();
     } finally {
@@ -272,7 +299,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     const { drain } = options;
     if (drain !== undefined) checkTimeout("drain", drain);
     this.#shutdownRequested = true;
-    this.interrupt();
+    this.#wake();
     if (drain !== undefined) await this.#drain(drain);
     await this.#serving;
   }
@@ -284,7 +311,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   async serverClose(): Promise<void> {
     const serving = this.#serving;
     if (serving !== null) this.#shutdownRequested = true;
-    this.interrupt();
+    this.#wake();
     await this.#activated?.catch(() => {});
     this.#activated = null;
     await this.serverUnbind();
@@ -313,9 +340,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /**
    * Waits for the next request.
    *
-   * @returns The request and who sent it; `null` when `interrupt()` ended the wait.
+   * @returns The request and who sent it; `null` when `interrupt()` ended the wait. Without a promise when one is there already.
    */
-  abstract getRequest(): Promise<[request: R, clientAddress: Address | null] | null>;
+  abstract getRequest(): Taken<R> | Promise<Taken<R>>;
 
   /**
    * Decides whether to handle a request. `true` by default.
@@ -334,9 +361,10 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * @param request The request.
    * @param clientAddress Who sent it.
    */
-  async processRequest(request: R, clientAddress: Address | null): Promise<void> {
-    await this.finishRequest(request, clientAddress);
-    await this.shutdownRequest(request);
+  processRequest(request: R, clientAddress: Address | null): void | Promise<void> {
+    const finished = this.finishRequest(request, clientAddress);
+    if (finished === undefined) return this.shutdownRequest(request);
+    return finished.then(() => this.shutdownRequest(request));
   }
 
   /**
@@ -396,6 +424,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected validate(): void {
     if (this.timeout !== null) checkTimeout("timeout", this.timeout);
     checkTimeout("shutdownTimeout", this.shutdownTimeout);
+    if (!(this.maxActiveRequests >= 1)) {
+      throw new RangeError(`maxActiveRequests must be 1 or more, got ${String(this.maxActiveRequests)}`);
+    }
   }
 
   /** Makes a waiting `getRequest()` return `null`. */
@@ -426,60 +457,96 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /** The next request; `null` when there is a reason to look at the server's state first. */
-  async #take(): Promise<[R, Address | null] | null> {
+  #take(): Taken<R> | Promise<Taken<R>> {
     try {
-      const taken = await this.getRequest();
-      if (taken === null) return null;
-      this.#accepted++;
-      this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now(), aborted: false });
-      return taken;
+      const next = this.getRequest();
+      if (next instanceof Promise) return next.then((taken) => this.#enter(taken), (error) => this.#notTaken(error));
+      return this.#enter(next);
     } catch (error) {
-      if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
-      if (EXHAUSTED.has(error.code)) {
-        this.#errors++;
-        await this.handleError(null, null, error);
-        // Asking again at once would spin until somebody frees something.
-        await new Promise((resolve) => setTimeout(resolve, EXHAUSTED_PAUSE));
-      }
-      return null;
+      return this.#notTaken(error);
     }
   }
 
-  /** Handles a request from first to last; waits for it only when the server is not concurrent. */
-  async #handle([request, clientAddress]: [R, Address | null]): Promise<void> {
+  #enter(taken: Taken<R>): Taken<R> {
+    if (taken === null) return null;
+    this.#accepted++;
+    this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now(), aborted: false });
+    return taken;
+  }
+
+  async #notTaken(error: unknown): Promise<null> {
+    if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
+    if (EXHAUSTED.has(error.code)) {
+      this.#errors++;
+      await this.handleError(null, null, error);
+      // Asking again at once would spin until somebody frees something.
+      await new Promise((resolve) => setTimeout(resolve, EXHAUSTED_PAUSE));
+    }
+    return null;
+  }
+
+  /** Handles a request from first to last; a promise only when there is something to wait for before the next one is taken. */
+  #handle([request, clientAddress]: [R, Address | null]): void | Promise<void> {
     const handled = this.#see(request, clientAddress);
-    if (this.concurrent) return;
-    // Not `await handled`: a request that doesn't end even when aborted must not keep shutdown() from ending the loop.
-    await new Promise<void>((resolve) => {
+    if (handled === undefined || this.concurrent) return;
+    // Not `return handled`: a request that doesn't end even when aborted must not keep shutdown() from ending the loop.
+    return new Promise((resolve) => {
       this.#release = resolve;
-      handled.then(resolve);
+      void handled.then(resolve);
     });
-    this.#release = null;
   }
 
-  /** Sees a request through. Never rejects. */
-  async #see(request: R, clientAddress: Address | null): Promise<void> {
+  /** Sees a request through. Never throws or rejects; without a promise when none of the hooks makes one. */
+  #see(request: R, clientAddress: Address | null): void | Promise<void> {
     try {
-      if (await this.verifyRequest(request, clientAddress)) {
-        await this.processRequest(request, clientAddress);
-      } else {
-        this.#rejected++;
-        await this.shutdownRequest(request);
+      const verified = this.verifyRequest(request, clientAddress);
+      const seen = typeof verified === "boolean"
+        ? this.#proceed(verified, request, clientAddress)
+        : Promise.resolve(verified).then((verified) => this.#proceed(verified, request, clientAddress));
+      if (seen !== undefined) {
+        return seen.then(() => this.#leave(request), (error) => this.#failed(request, clientAddress, error));
       }
     } catch (error) {
-      await this.#report(request, clientAddress, error);
-      try {
-        await this.shutdownRequest(request);
-      } catch (second) {
-        await this.#report(request, clientAddress, second);
-      }
-    } finally {
-      this.#active.delete(request);
-      if (this.#active.size === 0) {
-        this.#idle?.resolve();
-        this.#idle = null;
-      }
+      return this.#failed(request, clientAddress, error);
     }
+    this.#leave(request);
+  }
+
+  #proceed(verified: boolean, request: R, clientAddress: Address | null): void | Promise<void> {
+    if (verified) return this.processRequest(request, clientAddress);
+    this.#rejected++;
+    return this.shutdownRequest(request);
+  }
+
+  async #failed(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
+    await this.#report(request, clientAddress, error);
+    try {
+      await this.shutdownRequest(request);
+    } catch (second) {
+      await this.#report(request, clientAddress, second);
+    }
+    this.#leave(request);
+  }
+
+  #leave(request: R): void {
+    this.#active.delete(request);
+    this.#left?.resolve();
+    this.#left = null;
+    if (this.#active.size > 0) return;
+    this.#idle?.resolve();
+    this.#idle = null;
+  }
+
+  /** Makes the loop look at the server's state, whatever it waits for. */
+  #wake(): void {
+    this.interrupt();
+    this.#left?.resolve();
+  }
+
+  /** Waits until a request is over, or the loop is to look at the server's state. */
+  async #room(): Promise<void> {
+    this.#left = Promise.withResolvers();
+    await this.#left.promise;
   }
 
   async #report(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
@@ -491,7 +558,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       await this.handleError(request, clientAddress, error);
     } catch (failure) {
       this.#failure ??= { error: failure };
-      this.interrupt();
+      this.#wake();
     }
   }
 

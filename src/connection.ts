@@ -101,9 +101,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /**
    * Reads the next chunk, as it comes from the network.
    *
-   * @returns The chunk, which is the caller's to keep or change, or `null` when the peer has ended its side. On Node it is a
-   * `Buffer`: a program that is to run elsewhere uses what every `Uint8Array` has and means the same (`subarray`, `TextDecoder`; not
-   * `slice` or `toString`). Making it a plain one would cost a twentieth of the throughput.
+   * @returns The chunk, which is the caller's to keep or change, or `null` when the peer has ended its side. It is a plain
+   * `Uint8Array` on every runtime.
    * @throws {SocketError} When the connection is lost (`ECONNRESET`), was closed here (`ECONNABORTED`) or times out
    * (`ETIMEDOUT`; the connection stays usable and no byte is lost).
    * @throws {TypeError} When another `read` is waiting.

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Address, AddressFamily, InetAddress } from "./address.ts";
+import type { Address, AddressFamily } from "./address.ts";
 import type { SocketError } from "./errors.ts";
 
 /** What a runtime, in this version and on this operating system, can do. The core reads it and never guesses. */
@@ -16,30 +16,56 @@ export interface Capabilities {
   readonly ipv6Only: true | string;
   /** The idle time before the first keep-alive probe can be set (TCP_KEEPIDLE). `true`, or what would make it work. */
   readonly keepAliveDelay: true | string;
+  /** There are Unix datagram sockets. `true`, or what would make it work. */
+  readonly unixDatagram: true | string;
+  /** Unix sockets can have abstract names, `\0name`. `true`, or what would make it work. */
+  readonly abstractNames: true | string;
+  /** The longest path of a Unix socket, in bytes (`sun_path` less its terminating NUL). */
+  readonly socketPathLength: number;
+}
+
+/** What listeners and datagram sockets have in common. The names are those of the servers' fields. */
+export interface SocketOptions {
+  /** The address; port 0 asks for a free one. */
+  readonly address: Address;
+  /** Resolves a host name to an address of this family only; `null` takes what the system prefers. */
+  readonly addressFamily: AddressFamily | null;
+  /** Connections or datagrams that may wait to be taken. */
+  readonly requestQueueSize: number;
+  /** Replaces a Unix socket's file that nobody has open any more; lets UDP sockets share a port (SO_REUSEADDR). */
+  readonly allowReuseAddress: boolean;
+  /** Lets other sockets share the port (SO_REUSEPORT). */
+  readonly allowReusePort: boolean;
+  /** Keeps an IPv6 socket from taking IPv4 as well (IPV6_V6ONLY). */
+  readonly ipv6Only: boolean;
+  /** The permissions of a Unix socket's file. */
+  readonly mode: number;
 }
 
 /** What to listen on, and how. */
-export interface ListenOptions {
-  /** The address; port 0 asks for a free one. */
-  readonly address: InetAddress;
-  /** Resolves a host name to an address of this family only; `null` takes what the system prefers. */
-  readonly family: AddressFamily | null;
-  /** Connections that may wait to be accepted. */
-  readonly backlog: number;
-  /** Lets other listeners share the port. */
-  readonly reusePort: boolean;
-  /** Keeps an IPv6 listener from taking IPv4 connections. */
-  readonly ipv6Only: boolean;
+export interface ListenOptions extends SocketOptions {
   /** Sends small writes at once (TCP_NODELAY) on accepted connections. */
   readonly noDelay: boolean;
   /** Probes idle accepted connections; a number is the idle time before the first probe, in milliseconds. */
   readonly keepAlive: boolean | number;
 }
 
+/** Where to exchange datagrams, and how. */
+export interface BindOptions extends SocketOptions {
+  /** Bytes kept of a datagram; what is longer is cut there. */
+  readonly maxPacketSize: number;
+  /** Allows sending to a broadcast address (SO_BROADCAST). */
+  readonly broadcast: boolean;
+  /** The kernel's receive buffer in bytes (SO_RCVBUF); `null` leaves it as it is. */
+  readonly receiveBufferSize: number | null;
+  /** The kernel's send buffer in bytes (SO_SNDBUF); `null` leaves it as it is. */
+  readonly sendBufferSize: number | null;
+}
+
 /** Whom to connect to. */
 export interface ConnectOptions {
   /** The listener's address. */
-  readonly address: InetAddress;
+  readonly address: Address;
   /** Sends small writes at once (TCP_NODELAY). */
   readonly noDelay: boolean;
 }
@@ -48,13 +74,13 @@ export interface ConnectOptions {
 export interface Listener {
   /** The address it is bound to, with the real port. */
   readonly address: Address;
-  /** Connections that were refused because `backlog` others were waiting already; where the kernel keeps the queue, 0. */
+  /** Connections that were refused because `requestQueueSize` others were waiting already; where the kernel keeps the queue, 0. */
   readonly refused: number;
   /**
    * The next connection, or `null` when {@linkcode Listener.interrupt} or {@linkcode Listener.close} ends the wait.
-   * At most one call waits at a time.
+   * At most one call waits at a time. Without a promise when one is waiting already.
    */
-  accept(): Promise<RawConnection | null>;
+  accept(): RawConnection | null | Promise<RawConnection | null>;
   /** Ends a waiting `accept()` with `null`. Connections that come meanwhile wait for the next `accept()`. */
   interrupt(): void;
   /** Stops listening, aborts the connections that nobody accepted, and resolves once the address is free. */
@@ -92,6 +118,37 @@ export interface RawConnection {
   setKeepAlive(on: boolean | number): void;
 }
 
+/** A datagram as an adapter hands it over. The core makes a `Datagram` of it. */
+export interface RawDatagram {
+  /** The bytes, which the receiver owns. */
+  readonly data: Uint8Array;
+  /** Who sent it; `null` when the sender has no address. */
+  readonly address: Address | null;
+  /** Whether it was longer than `maxPacketSize` and cut there. */
+  readonly truncated: boolean;
+}
+
+/** A datagram socket as an adapter hands it over. The core wraps it in a `DatagramSocket`. */
+export interface RawDatagramSocket {
+  /** The address it is bound to, with the real port. */
+  readonly address: Address;
+  /** Datagrams that were dropped because `requestQueueSize` others were waiting already; where the kernel keeps the queue, 0. */
+  readonly dropped: number;
+  /**
+   * The next datagram, or `null` when {@linkcode RawDatagramSocket.interrupt} or {@linkcode RawDatagramSocket.close} ends the wait.
+   * At most one call waits at a time. Without a promise when one is waiting already.
+   */
+  receive(): RawDatagram | null | Promise<RawDatagram | null>;
+  /** Ends a waiting `receive()` with `null`. */
+  interrupt(): void;
+  /** Sends a datagram. Returns nothing when the kernel has taken it, else a promise, whose rejection counts as handled. */
+  send(bytes: Uint8Array, to: Address): void | Promise<void>;
+  /** Joins or leaves a multicast group. */
+  setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void>;
+  /** Closes the socket, and resolves once the address is free. */
+  close(): Promise<void>;
+}
+
 /** A JavaScript runtime's sockets. */
 export interface Runtime {
   /** The runtime's name. */
@@ -102,6 +159,8 @@ export interface Runtime {
   listen(options: ListenOptions): Promise<Listener>;
   /** Connects to a listener. */
   connect(options: ConnectOptions): Promise<RawConnection>;
+  /** Binds an address for datagrams. */
+  bind(options: BindOptions): Promise<RawDatagramSocket>;
 }
 
 let running: Runtime | null = null;

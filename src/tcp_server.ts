@@ -1,8 +1,8 @@
-import { type Address, type AddressFamily, formatAddress, ipFamily, type Transport } from "./address.ts";
-import { BaseServer, type RequestHandlerClass, type ServerOptions, type ServerStats } from "./base_server.ts";
+import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
+import { BaseServer, type RequestHandlerClass, type ServerOptions, type ServerStats, type Taken } from "./base_server.ts";
 import { Connection } from "./connection.ts";
-import { UnsupportedError } from "./errors.ts";
-import type { Listener } from "./runtime.ts";
+import type { Listener, ListenOptions, RawConnection, SocketOptions } from "./runtime.ts";
+import { checkListenOptions } from "./socket_options.ts";
 
 /** Options of a {@linkcode TCPServer}. Each but `runtime` sets the server's field of the same name. */
 export interface TCPServerOptions extends ServerOptions {
@@ -51,11 +51,11 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
    * Connections that may wait to be accepted: 511, the default of Node and Deno (`socketserver` has 5). The kernel keeps them on
    * Deno; Bun and Node accept them ahead, and beyond this number a further one is aborted and counted in `stats.refused`.
    */
-  requestQueueSize = 511;
+  requestQueueSize: number = 511;
   /** Resolves a host name to an address of this family; `null`, the default, takes what the system prefers. */
   addressFamily: AddressFamily | null = null;
   /** Binds a port whose last connections are still in TIME_WAIT (SO_REUSEADDR). Every runtime does, and `false` can't be had. */
-  allowReuseAddress = true;
+  allowReuseAddress: boolean = true;
   /** Lets several listeners share the port (SO_REUSEPORT); `false` by default. */
   allowReusePort = false;
   /** Keeps a listener on `::` from taking IPv4 connections as well (IPV6_V6ONLY); `false` by default. */
@@ -93,17 +93,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
 
   /** Binds the address, listens, and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
-    const address = this.serverAddress;
-    if (!("port" in address)) throw new TypeError(`not an internet address: ${formatAddress(address)}`);
-    this.#listener = await this.runtime.listen({
-      address,
-      family: this.addressFamily,
-      backlog: this.requestQueueSize,
-      reusePort: this.allowReusePort,
-      ipv6Only: this.ipv6Only,
-      noDelay: this.noDelay,
-      keepAlive: this.keepAlive,
-    });
+    this.#listener = await this.runtime.listen(this.listenOptions());
     this.serverAddress = this.#listener.address;
   }
 
@@ -117,11 +107,9 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
   }
 
   /** Waits for the next connection. */
-  override async getRequest(): Promise<[request: R, clientAddress: Address | null] | null> {
-    const raw = await this.#listener?.accept() ?? null;
-    if (raw === null) return null;
-    // R is Connection for every server whose requests are connections; a datagram server overrides this method.
-    return [new Connection(raw) as R, raw.remoteAddress];
+  override getRequest(): Taken<R> | Promise<Taken<R>> {
+    const raw = this.#listener?.accept() ?? null;
+    return raw instanceof Promise ? raw.then(toRequest<R>) : toRequest<R>(raw);
   }
 
   /**
@@ -138,30 +126,27 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
     return "tcp";
   }
 
+  /** What is asked of the runtime. */
+  protected listenOptions(): ListenOptions {
+    const { noDelay, keepAlive } = this;
+    return { ...this.socketOptions(), noDelay, keepAlive };
+  }
+
+  /** The part of it that every socket has. */
+  protected socketOptions(): SocketOptions {
+    const { serverAddress: address, addressFamily, requestQueueSize, allowReuseAddress, allowReusePort, ipv6Only } = this;
+    return { address, addressFamily, requestQueueSize, allowReuseAddress, allowReusePort, ipv6Only, mode: 0 };
+  }
+
   /** Checks the fields before anything is bound. */
   protected override validate(): void {
     super.validate();
-    const { capabilities, name } = this.runtime;
-    const address = this.serverAddress;
-    if (!Number.isInteger(this.requestQueueSize) || this.requestQueueSize < 1) {
-      throw new RangeError(`requestQueueSize must be an integer of 1 or more, got ${String(this.requestQueueSize)}`);
-    }
-    if (this.addressFamily !== null && this.addressFamily !== "IPv4" && this.addressFamily !== "IPv6") {
-      throw new TypeError(`addressFamily must be "IPv4", "IPv6" or null, got ${String(this.addressFamily)}`);
-    }
-    if (this.addressFamily !== null && "hostname" in address) {
-      const family = ipFamily(address.hostname);
-      if (family !== null && family !== this.addressFamily) {
-        throw new TypeError(`addressFamily is ${this.addressFamily}, but ${address.hostname} is an ${family} address`);
-      }
-    }
-    if (typeof this.keepAlive !== "boolean") checkKeepAlive(this.keepAlive);
-    if (!this.allowReuseAddress) {
-      throw new UnsupportedError(`allowReuseAddress can't be switched off: ${name} always sets SO_REUSEADDR on a listener`);
-    }
-    if (this.allowReusePort) need("allowReusePort", name, capabilities.reusePort);
-    if (this.ipv6Only) need("ipv6Only", name, capabilities.ipv6Only);
-    if (typeof this.keepAlive === "number") need("a keepAlive delay", name, capabilities.keepAliveDelay);
+    this.checkSocket();
+  }
+
+  /** Checks what is asked of the runtime. */
+  protected checkSocket(): void {
+    checkListenOptions(this.runtime, this.listenOptions());
   }
 
   /** Ends a waiting `getRequest()`. */
@@ -175,12 +160,9 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
   }
 }
 
-function checkKeepAlive(ms: number): void {
-  if (!(ms >= 1000)) {
-    throw new RangeError(`keepAlive must be a boolean or a number of milliseconds, 1000 or more, got ${String(ms)}`);
-  }
-}
-
-function need(what: string, runtime: string, capability: true | string): void {
-  if (capability !== true) throw new UnsupportedError(`${what} can't be had on ${runtime} here: ${capability}`);
+// R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
+function toRequest<R>(raw: RawConnection | null): Taken<R> {
+  if (raw === null) return null;
+  const { remoteAddress } = raw;
+  return [new Connection(raw) as R, "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress];
 }

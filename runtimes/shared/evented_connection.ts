@@ -67,7 +67,8 @@ export abstract class EventedConnection implements RawConnection {
   }
 
   watch(): void {
-    if (!this.#paused || this.#gone) return;
+    // With as much waiting as is allowed, receiving goes on when somebody has read it.
+    if (!this.#paused || this.#gone || this.#held >= HIGH_WATER) return;
     this.#paused = false;
     this.resume();
   }

@@ -29,3 +29,13 @@ export async function lookUp(address: Address, hostname: string, family: 0 | 4 |
     throw toSocketError(cause, "getaddrinfo", address, "ENOTFOUND");
   }
 }
+
+/** An IP address as a socket of the other family wants it: an IPv6 socket reaches IPv4 by mapped addresses (RFC 4291, section 2.5.5.2). */
+export function mapped(hostname: string, ipv6: boolean): string {
+  return ipv6 && ipFamily(hostname) === "IPv4" ? `::ffff:${hostname}` : hostname;
+}
+
+/** What sending on a socket that was closed here gets. */
+export function closedError(address: Address): SocketError {
+  return new SocketError("ECONNABORTED", { syscall: "send", address });
+}

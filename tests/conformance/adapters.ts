@@ -1,6 +1,7 @@
 /** What the conformance cases run on: the running runtime's sockets, and memory; each with a client that is not ours where there is one. */
 import { connect as netConnect, type Socket } from "node:net";
-import { connect, type Connection, getRuntime, type Runtime, type TCPServer } from "@sockets/server";
+import { tmpdir } from "node:os";
+import { type Address, connect, type Connection, getRuntime, type Runtime, type TCPServer } from "@sockets/server";
 import { memory } from "@sockets/server/testing";
 
 /** A client as a test sees it. */
@@ -17,21 +18,34 @@ export interface Client {
   readAll(): Promise<Uint8Array>;
   /** Resolves when the connection is gone: with the code of what it died of, or `null`. */
   readonly gone: Promise<string | null>;
-  /** The client's own port, as the server should see it. */
-  readonly port: number;
+  /** The client's own port, as the server should see it; a Unix socket has none. */
+  readonly port: number | undefined;
 }
 
 /** An adapter under test. */
 export interface Adapter {
   readonly runtime: Runtime;
+  readonly transport: "tcp" | "unix";
+  /** An address that nobody has, for the server. */
+  freshAddress(): string;
   /** Connects a client to a server that listens. */
   open(server: TCPServer): Promise<Client>;
 }
 
-export const adapters: Adapter[] = [
-  { runtime: getRuntime(), open: (server) => openSocket(portOf(server), "127.0.0.1") },
-  { runtime: memory, open: async (server) => wrap(await connect(server.serverAddress, { runtime: memory })) },
-];
+export const adapters: Adapter[] = [getRuntime(), memory].flatMap((runtime) => {
+  const open = runtime === memory
+    ? async (server: TCPServer) => wrap(await connect(server.serverAddress, { runtime }))
+    : (server: TCPServer) => openSocket(server.serverAddress);
+  return [
+    { runtime, transport: "tcp", freshAddress: () => "tcp://127.0.0.1:0", open },
+    { runtime, transport: "unix", freshAddress: () => `unix:${freshPath()}`, open },
+  ];
+});
+
+/** A path in the temporary directory that nobody has used. */
+export function freshPath(): string {
+  return `${tmpdir()}/sockets-${crypto.randomUUID()}`;
+}
 
 /** The port that a server is bound to. */
 export function portOf(server: TCPServer): number {
@@ -39,9 +53,10 @@ export function portOf(server: TCPServer): number {
 }
 
 /** A client over `node:net`, which all three runtimes have. */
-export function openSocket(port: number, host: string): Promise<Client> {
+export function openSocket(address: Address): Promise<Client> {
+  const where = "path" in address ? { path: address.path } : { port: address.port, host: address.hostname };
   return new Promise((resolve, reject) => {
-    const socket = netConnect({ port, host, allowHalfOpen: true });
+    const socket = netConnect({ ...where, allowHalfOpen: true });
     socket.once("error", reject);
     socket.once("connect", () => {
       socket.off("error", reject);
@@ -52,7 +67,7 @@ export function openSocket(port: number, host: string): Promise<Client> {
 
 class SocketClient implements Client {
   readonly gone: Promise<string | null>;
-  readonly port: number;
+  readonly port: number | undefined;
   #socket: Socket;
   #received: Uint8Array[] = [];
   #size = 0;
@@ -61,7 +76,7 @@ class SocketClient implements Client {
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    this.port = socket.localPort!;
+    this.port = socket.localPort;
     let code: string | null = null;
     socket.on("error", (error: Error & { code?: string }) => code = error.code ?? "?");
     this.gone = new Promise((resolve) => {
@@ -87,7 +102,8 @@ class SocketClient implements Client {
   }
 
   reset(): void {
-    this.#socket.resetAndDestroy();
+    if (this.port === undefined) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
 
   async read(size: number): Promise<string> {
@@ -141,6 +157,6 @@ function wrap(connection: Connection): Client {
     read: async (wanted) => new TextDecoder().decode(await take((size) => size >= wanted)),
     readAll: () => take(() => false),
     gone: connection.closed.then(() => connection.error?.code ?? null),
-    port: "port" in connection.localAddress ? connection.localAddress.port : -1,
+    port: "port" in connection.localAddress ? connection.localAddress.port : undefined,
   };
 }

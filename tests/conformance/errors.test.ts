@@ -4,6 +4,7 @@ import {
   AsyncTCPServer,
   connect,
   getRuntime,
+  type InetAddress,
   parseAddress,
   serve,
   SocketError,
@@ -129,7 +130,7 @@ it("a thousand failed binds leak no descriptor", async () => {
 for (const [host, peer, peerSeen] of [["::1", "::1", "::1"], ["::", "127.0.0.1", "127.0.0.1"], ["::", "::1", "::1"]] as const) {
   it(`a server on [${host}] serves a client from ${peer}`, async () => {
     const server = await serve(`tcp://[${host}]:0`, (conn) => conn.write(JSON.stringify(conn.remoteAddress)));
-    const client = await openSocket(portOf(server), peer);
+    const client = await openSocket({ ...server.serverAddress, hostname: peer } as InetAddress);
     const seen = JSON.parse(new TextDecoder().decode(await client.readAll()));
     assertEquals([seen.hostname, seen.port], [peerSeen, client.port]);
     await client.end();

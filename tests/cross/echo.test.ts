@@ -25,7 +25,7 @@ for (const { name, command } of servers) {
       });
 
     it("8 MiB come back byte for byte, then the end", async (server) => {
-      const client = await openSocket(server.port, "127.0.0.1");
+      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
       const sent = new Uint8Array(8 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
       const received = client.readAll();
       await client.write(sent);
@@ -36,7 +36,9 @@ for (const { name, command } of servers) {
 
     if (mode === "async") {
       it("a hundred clients at once", async (server) => {
-        const clients = await Promise.all(Array.from({ length: 100 }, () => openSocket(server.port, "127.0.0.1")));
+        const clients = await Promise.all(
+          Array.from({ length: 100 }, () => openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port })),
+        );
         await Promise.all(clients.map((client, i) => client.write(`client ${i}`)));
         for (const [i, client] of clients.entries()) assertEquals(await client.read(`client ${i}`.length), `client ${i}`);
       });
@@ -44,12 +46,12 @@ for (const { name, command } of servers) {
 
     it("ten clients that reset mid-transfer harm nobody", async (server) => {
       for (let i = 0; i < 10; i++) {
-        const client = await openSocket(server.port, "127.0.0.1");
+        const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
         void client.write(new Uint8Array(1 << 20)).catch(() => {});
         await client.read(1);
         client.reset();
       }
-      const client = await openSocket(server.port, "127.0.0.1");
+      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
       await client.write("alive");
       await client.end();
       assertEquals(new TextDecoder().decode(await client.readAll()), "alive");
@@ -83,7 +85,7 @@ for (const { name, command } of servers) {
 
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       it(`${signal} ends it with status 0, also while a client is connected`, async (server) => {
-        const client = await openSocket(server.port, "127.0.0.1");
+        const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
         await client.write("x");
         assertEquals(await client.read(1), "x");
         server.kill(signal);

@@ -1,28 +1,36 @@
-/** What a TCP server promises, on every adapter, one request at a time and concurrently. */
+/** What a stream server promises, over TCP and Unix sockets, on every adapter, one request at a time and concurrently. */
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import {
   AsyncTCPServer,
+  AsyncUnixStreamServer,
   BaseRequestHandler,
   type Connection,
   SocketError,
   StreamRequestHandler,
   SystemExit,
   TCPServer,
+  UnixStreamServer,
 } from "@sockets/server";
 import { connectTo } from "@sockets/server/testing";
 import { test } from "node:test";
-import { type Adapter, adapters, type Client, portOf } from "./adapters.ts";
+import { type Adapter, adapters, type Client } from "./adapters.ts";
 import { EchoHandler, gate, handler, serving, until } from "./serving.ts";
 
-const MODES: [string, typeof TCPServer][] = [["sequential", TCPServer], ["async", AsyncTCPServer]];
+const SERVERS: { [transport in Adapter["transport"]]: { [mode: string]: typeof TCPServer } } = {
+  tcp: { sequential: TCPServer, async: AsyncTCPServer },
+  unix: { sequential: UnixStreamServer, async: AsyncUnixStreamServer },
+};
 
 for (const adapter of adapters) {
-  for (const [mode, Server] of MODES) cases(adapter, mode, Server);
+  for (const [mode, Server] of Object.entries(SERVERS[adapter.transport])) cases(adapter, mode, Server);
 }
 
 function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
-  const { runtime } = adapter;
-  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} tcp ${mode}: ${name}`, body);
+  const { runtime, transport } = adapter;
+  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} ${transport} ${mode}: ${name}`, body);
+  /** Whether `abort()` reaches the peer as a reset. Memory has that on Unix sockets too. */
+  const resetsPeer = transport === "tcp" || runtime.name === "memory";
+  const resets = runtime.capabilities.reset && resetsPeer;
 
   it("what is sent comes back", () =>
     serving(adapter, Server, EchoHandler, async (server) => {
@@ -133,8 +141,9 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     const Handler = handler((conn, self) => seen.resolve([conn.remoteAddress, self.clientAddress, conn.localAddress]));
     await serving(adapter, Server, Handler, async (server) => {
       const client = await adapter.open(server);
-      const peer = { transport: "tcp", hostname: "127.0.0.1", port: client.port };
-      assertEquals(await seen.promise, [peer, peer, { transport: "tcp", hostname: "127.0.0.1", port: portOf(server) }]);
+      const peer = transport === "tcp" ? { transport, hostname: "127.0.0.1", port: client.port } : { transport, path: "" };
+      // A client that has bound no name has no address that a server could tell it by.
+      assertEquals(await seen.promise, [peer, transport === "tcp" ? peer : null, server.serverAddress]);
       await client.end();
     });
   });
@@ -219,25 +228,49 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     });
   });
 
-  it("a peer that resets ends its own request, with ECONNRESET, and harms nobody", () =>
-    serving(adapter, Server, EchoHandler, async (server) => {
-      for (let i = 0; i < 10; i++) {
+  // A Unix socket has no reset: see below for what takes its place.
+  const itResets = resetsPeer ? it : () => {};
+  itResets(
+    "a peer that resets ends its own request, with ECONNRESET, and harms nobody",
+    () =>
+      serving(adapter, Server, EchoHandler, async (server) => {
+        for (let i = 0; i < 10; i++) {
+          const client = await adapter.open(server);
+          await client.write("x");
+          await client.read(1);
+          client.reset();
+          await until(() => server.errors.length === i + 1);
+        }
+        for (const error of server.errors) {
+          assertInstanceOf(error, SocketError);
+          assertEquals(error.code, "ECONNRESET");
+        }
         const client = await adapter.open(server);
-        await client.write("x");
-        await client.read(1);
-        client.reset();
-        await until(() => server.errors.length === i + 1);
-      }
-      for (const error of server.errors) {
-        assertInstanceOf(error, SocketError);
-        assertEquals(error.code, "ECONNRESET");
-      }
-      const client = await adapter.open(server);
-      await client.write("alive");
-      assertEquals(await client.read(5), "alive");
-    }));
+        await client.write("alive");
+        assertEquals(await client.read(5), "alive");
+      }),
+  );
 
-  it("the signal and closed tell of a lost peer also while nobody reads", async () => {
+  if (!resetsPeer) {
+    it("a peer that is gone is the end of the stream for who reads, and EPIPE for who writes, and harms nobody", () => {
+      const Handler = handler(async (conn) => {
+        const chunks: unknown[] = [await conn.read(), await conn.read()];
+        assertEquals(chunks.length, 2);
+        for (;;) await conn.write("x");
+      });
+      return serving(adapter, Server, Handler, async (server) => {
+        for (let i = 0; i < 10; i++) {
+          const client = await adapter.open(server);
+          await client.write("x");
+          client.reset();
+          await until(() => server.errors.length === i + 1);
+        }
+        for (const error of server.errors) assertEquals((error as SocketError).code, "EPIPE");
+      });
+    });
+  }
+
+  itResets("the signal and closed tell of a lost peer also while nobody reads", async () => {
     const watching = gate();
     const reasons: unknown[] = [];
     const Handler = handler(async (conn) => {
@@ -414,7 +447,7 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
         timeouts++;
       }
     }
-    const server = new Patient("tcp://127.0.0.1:0", handler((conn) => conn.write("one")), { runtime });
+    const server = new Patient(adapter.freshAddress(), handler((conn) => conn.write("one")), { runtime });
     await server.handleRequest();
     assertEquals(timeouts, 1);
     server.timeout = null;
@@ -428,7 +461,7 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
   });
 
   it("shutdown before, during and twice around serveForever makes it return", async () => {
-    const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime });
+    const server = new Server(adapter.freshAddress(), EchoHandler, { runtime });
     await server.shutdown();
     await server.serveForever();
     const served = server.serveForever();
@@ -454,7 +487,7 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
 
   it("twenty servers in a row shut down while they start", async () => {
     for (let i = 0; i < 20; i++) {
-      const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime });
+      const server = new Server(adapter.freshAddress(), EchoHandler, { runtime });
       const served = server.serveForever();
       await server.shutdown();
       await served;
@@ -463,10 +496,10 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
   });
 
   it("serverClose frees the port for the next activate, also with a client connected", async () => {
-    const server = new Server("tcp://127.0.0.1:0", EchoHandler, { runtime, shutdownTimeout: 0 });
+    const server = new Server(adapter.freshAddress(), EchoHandler, { runtime, shutdownTimeout: 0 });
     await server.serverClose();
     await server.activate();
-    const port = portOf(server);
+    const address = server.serverAddress;
     for (let i = 0; i < 3; i++) {
       const served = server.serveForever();
       const client = await adapter.open(server);
@@ -476,13 +509,13 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
       await served;
       await ending(client);
       await server.activate();
-      assertEquals(portOf(server), port);
+      assertEquals(server.serverAddress, address);
     }
     await server[Symbol.asyncDispose]();
   });
 
   it("a handler's SystemExit ends serveForever and is not handled", async () => {
-    const server = new Server("tcp://127.0.0.1:0", handler(() => Promise.reject(new SystemExit(3))), { runtime });
+    const server = new Server(adapter.freshAddress(), handler(() => Promise.reject(new SystemExit(3))), { runtime });
     server.handleError = () => assert(false, "handleError was called");
     const rejected = assertRejects(() => server.serveForever(), SystemExit);
     await server.activate();
@@ -495,7 +528,7 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
   });
 
   it("what handleError throws ends serveForever", async () => {
-    const server = new Server("tcp://127.0.0.1:0", handler(() => Promise.reject(new Error("boom"))), { runtime });
+    const server = new Server(adapter.freshAddress(), handler(() => Promise.reject(new Error("boom"))), { runtime });
     server.handleError = (_request, _address, error) => Promise.reject(error);
     await server.activate();
     const rejected = assertRejects(() => server.serveForever(), Error, "boom");
@@ -518,7 +551,7 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
       const client = await adapter.open(server);
       await started.promise;
       await server.shutdown({ drain: 10 });
-      assertEquals(await ending(client), runtime.capabilities.reset ? "ECONNRESET" : null);
+      assertEquals(await ending(client), resets ? "ECONNRESET" : null);
     });
     const release = gate();
     const Polite = handler(async (conn) => {
@@ -602,7 +635,16 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
         await client.end();
         assertEquals(new TextDecoder().decode(await client.readAll()), text);
       }));
-      assertEquals(server.stats, { accepted: 100, active: 0, rejected: 0, aborted: 0, errors: 0, refused: 0 });
+      assertEquals(server.stats, {
+        accepted: 100,
+        active: 0,
+        rejected: 0,
+        aborted: 0,
+        errors: 0,
+        refused: 0,
+        truncated: 0,
+        dropped: 0,
+      });
     }));
 }
 

@@ -1,0 +1,138 @@
+import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
+import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
+import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
+import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { handled, rejected } from "../shared/promises.ts";
+import { bindUnixDatagram } from "../shared/unix_datagram.ts";
+import { openSystemSocket, probe } from "./unix_datagram.ts";
+import { closedError, lookUp, mapped, resolveHost, toSocketError } from "../shared/translate.ts";
+
+/** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
+interface BunApi {
+  udpSocket(options: {
+    hostname: string;
+    port: number;
+    /** Not in Bun's types; `node:dgram` in Bun is made with it. */
+    flags: number;
+    binaryType: "uint8array";
+    socket: {
+      data(socket: BunUdpSocket, data: Uint8Array, port: number, address: string, flags: { truncated: boolean }): void;
+      drain(socket: BunUdpSocket): void;
+      /** Its types say that the socket comes first. */
+      error(error: Error): void;
+    };
+  }): Promise<BunUdpSocket>;
+}
+
+interface BunUdpSocket {
+  readonly address: { readonly address: string; readonly port: number };
+  send(bytes: Uint8Array, port: number, address: string): boolean;
+  setBroadcast(on: boolean): boolean;
+  addMembership(group: string, interfaceAddress?: string): boolean;
+  dropMembership(group: string, interfaceAddress?: string): boolean;
+  close(): void;
+}
+
+// Bun's own names of these are LIBUS_LISTEN_REUSE_PORT and so on.
+const REUSE_PORT = 4;
+const IPV6_ONLY = 8;
+const REUSE_ADDRESS = 16;
+const REUSE_OR_FAIL = 32;
+
+/** UDP by way of `Bun.udpSocket`, Unix datagrams by way of `bun:ffi`. */
+export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  if (options.address.transport === "udp") return bindUdp(options);
+  return bindUnixDatagram(options, openSystemSocket, probe);
+}
+
+/** UDP by way of `Bun.udpSocket`. */
+export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
+  // Bun's own socket can't set them.
+  if (options.receiveBufferSize !== null || options.sendBufferSize !== null) return bindNodeUdp(options);
+  const { udpSocket } = (globalThis as unknown as { Bun: BunApi }).Bun;
+  const { address, maxPacketSize } = options;
+  const family = options.addressFamily === "IPv6" ? 6 : options.addressFamily === "IPv4" ? 4 : 0;
+  const name = (address as { hostname: string }).hostname;
+  // Bun would look a name up by itself, but reports an unknown one as ENOENT.
+  const hostname = ipFamily(name) === null
+    ? await lookUp(address, name, family)
+    : await resolveHost(address, options.addressFamily);
+  const ipv6 = ipFamily(hostname) === "IPv6";
+  const queue = new ArrivalQueue<RawDatagram>(options.requestQueueSize);
+  let unsent: PromiseWithResolvers<void> | null = null;
+  let closed = false;
+  let socket: BunUdpSocket;
+  try {
+    socket = await udpSocket({
+      hostname,
+      port: (address as { port: number }).port,
+      flags: REUSE_OR_FAIL | (options.allowReusePort ? REUSE_PORT : 0) | (options.ipv6Only ? IPV6_ONLY : 0) |
+        (options.allowReuseAddress ? REUSE_ADDRESS : 0),
+      binaryType: "uint8array",
+      socket: {
+        data(_socket, data, port, from, flags) {
+          const long = data.length > maxPacketSize;
+          queue.offer({
+            data: long ? data.slice(0, maxPacketSize) : data,
+            address: inetAddress("udp", from, port),
+            truncated: long || flags.truncated,
+          });
+        },
+        drain() {
+          const waiting = unsent;
+          unsent = null;
+          waiting?.resolve();
+        },
+        // What ICMP says of an earlier send, or the echo of an error that send() has thrown already.
+        error(cause) {
+          if ((cause as { code?: string }).code !== "EMSGSIZE") queue.fail(toSocketError(cause, "recv", local));
+        },
+      },
+    });
+  } catch (cause) {
+    throw toSocketError(cause, "bind", address);
+  }
+  const local = inetAddress("udp", socket.address.address, socket.address.port);
+  if (options.broadcast) socket.setBroadcast(true);
+
+  const send = (bytes: Uint8Array, to: Address): void | Promise<void> => {
+    if (closed) return rejected(closedError(to));
+    const { hostname, port } = to as { hostname: string; port: number } & Address;
+    try {
+      if (socket.send(bytes, port, mapped(hostname, ipv6))) return;
+    } catch (cause) {
+      if (ipFamily(hostname) === null) {
+        return handled(lookUp(to, hostname, ipv6 ? 6 : 4).then((ip) => send(bytes, { ...to, hostname: ip } as Address)));
+      }
+      return rejected(toSocketError(cause, "send", to));
+    }
+    return handled((unsent ??= Promise.withResolvers()).promise.then(() => send(bytes, to)));
+  };
+  return {
+    address: local,
+    get dropped() {
+      return queue.overflowed;
+    },
+    receive: () => queue.take(),
+    interrupt: () => queue.interrupt(),
+    send,
+    // deno-lint-ignore require-await
+    async setMembership(join, group, interfaceAddress) {
+      const change = join ? socket.addMembership : socket.dropMembership;
+      try {
+        change.call(socket, group, ...(interfaceAddress === undefined ? [] : [interfaceAddress]));
+      } catch (cause) {
+        throw toSocketError(cause, "setsockopt", local, "EINVAL");
+      }
+    },
+    close() {
+      if (!closed) {
+        closed = true;
+        socket.close();
+        queue.close();
+        unsent?.resolve();
+      }
+      return Promise.resolve();
+    },
+  };
+}

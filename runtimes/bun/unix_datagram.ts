@@ -1,0 +1,127 @@
+import { SocketError } from "../../src/errors.ts";
+import { C, encodeAddress, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+
+/** The part of `bun:ffi` that is used here. */
+interface Ffi {
+  dlopen(library: string, functions: Record<string, { args: string[]; returns: string }>): { symbols: unknown };
+  read: { i32(pointer: number, offset: number): number };
+}
+
+interface Functions {
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Uint8Array, length: number): number;
+  connect(fd: number, address: Uint8Array, length: number): number;
+  recvfrom(
+    fd: number,
+    buffer: Uint8Array,
+    size: number,
+    flags: number,
+    from: Uint8Array,
+    fromLength: Uint32Array,
+  ): number | bigint;
+  sendto(fd: number, bytes: Uint8Array, size: number, flags: number, to: Uint8Array, toLength: number): number | bigint;
+  shutdown(fd: number, how: number): number;
+  close(fd: number): number;
+  poll(fds: Int32Array, count: number, timeout: number): number;
+  [errnoLocation: string]: (...args: never[]) => unknown;
+}
+
+const ERRNO = process.platform === "darwin" ? "__error" : "__errno_location";
+
+/** What the main thread and the thread that polls tell each other, in shared memory. */
+export const STATE = { ARMED: 0, READY: 1, CLOSING: 2, LENGTH: 3 };
+
+let loaded: { libc: Functions; errno(): number } | null = null;
+
+/** Loads `bun:ffi` the first time that it is needed. */
+export function load(): { libc: Functions; errno(): number } {
+  if (loaded !== null) return loaded;
+  const ffi = process.getBuiltinModule("bun:ffi") as unknown as Ffi;
+  const functions = {
+    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+    bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+    connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
+    recvfrom: { args: ["i32", "ptr", "u64", "i32", "ptr", "ptr"], returns: "i64_fast" },
+    sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i64_fast" },
+    shutdown: { args: ["i32", "i32"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+    poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
+    [ERRNO]: { args: [], returns: "ptr" },
+  };
+  let failure: unknown;
+  for (const library of LIBRARIES) {
+    try {
+      const libc = ffi.dlopen(library, functions).symbols as Functions;
+      const location = libc[ERRNO] as () => number;
+      return loaded = { libc, errno: () => ffi.read.i32(location(), 0) };
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** A probe that tells a live datagram socket from a stale file; `node:net` in Bun says ECONNREFUSED of both. */
+export function probe(path: string): Promise<string | null> {
+  const { libc, errno } = load();
+  const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
+  if (fd < 0) return Promise.reject(new SocketError("EMFILE", { syscall: "socket" }));
+  const address = encodeAddress(path);
+  const failed = libc.connect(fd, address, address.length) < 0;
+  const code = failed ? systemError(-errno(), "connect", { transport: "unixgram", path }).code : null;
+  libc.close(fd);
+  return Promise.resolve(code);
+}
+
+/** A socket by way of `bun:ffi`, polled by a thread of its own, which sleeps in poll(2) while there is nothing to receive. */
+export const openSystemSocket: OpenSystemSocket = (buffer, from) => {
+  const { libc, errno } = load();
+  const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });
+  const fromLength = new Uint32Array(1);
+  const state = new Int32Array(new SharedArrayBuffer(4 * STATE.LENGTH));
+  const worker = new Worker(new URL("./poll_worker.ts", import.meta.url), { type: "module" });
+  worker.postMessage({ fd, state });
+  return {
+    bind(address) {
+      return libc.bind(fd, address, address.length) < 0 ? -errno() : 0;
+    },
+    receive() {
+      fromLength[0] = from.length;
+      const received = Number(libc.recvfrom(fd, buffer, buffer.length, C.MSG_DONTWAIT, from, fromLength));
+      return received < 0 ? -errno() : received;
+    },
+    fromLength: () => fromLength[0]!,
+    send(bytes, to) {
+      // Bun has no pointer to an empty array.
+      const data = bytes.length === 0 ? buffer : bytes;
+      const sent = Number(libc.sendto(fd, data, bytes.length, C.MSG_DONTWAIT, to, to.length));
+      return sent < 0 ? -errno() : sent;
+    },
+    poll(callback) {
+      Atomics.store(state, STATE.READY, 0);
+      Atomics.store(state, STATE.ARMED, 1);
+      Atomics.notify(state, STATE.ARMED);
+      const ready = Atomics.waitAsync(state, STATE.READY, 0);
+      if (ready.async) ready.value.then(callback);
+      else setImmediate(callback);
+    },
+    close() {
+      return new Promise((resolve) => {
+        worker.addEventListener("message", () => {
+          worker.terminate();
+          libc.close(fd);
+          resolve();
+        });
+        Atomics.store(state, STATE.CLOSING, 1);
+        Atomics.store(state, STATE.ARMED, 1);
+        Atomics.notify(state, STATE.ARMED);
+        // What makes poll(2) return.
+        libc.shutdown(fd, C.SHUT_RDWR);
+        // A reader that nobody will wake any more.
+        Atomics.store(state, STATE.READY, 1);
+        Atomics.notify(state, STATE.READY);
+      });
+    },
+  };
+};

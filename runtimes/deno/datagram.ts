@@ -1,0 +1,145 @@
+import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
+import { SocketError } from "../../src/errors.ts";
+import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
+import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
+import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { handled, rejected } from "../shared/promises.ts";
+import { probeStream } from "../shared/socket_file.ts";
+import { closedError, mapped, resolveHost } from "../shared/translate.ts";
+import { bindUnixDatagram } from "../shared/unix_datagram.ts";
+import { explain } from "./errors.ts";
+import { openSystemSocket } from "./unix_datagram.ts";
+
+/** The part of Deno's API that is used here; missing without --unstable-net. */
+type ListenDatagram = (options: { transport: "udp"; hostname: string; port: number; reuseAddress: boolean }) => DenoDatagramConn;
+
+interface DenoAddr {
+  readonly transport: "udp";
+  readonly hostname: string;
+  readonly port: number;
+}
+
+interface DenoDatagramConn {
+  readonly addr: DenoAddr;
+  receive(buffer: Uint8Array): Promise<[Uint8Array, DenoAddr]>;
+  send(bytes: Uint8Array, to: DenoAddr): Promise<number>;
+  joinMulticastV4(group: string, interfaceAddress: string): Promise<{ leave(): Promise<void> }>;
+  joinMulticastV6(group: string, interfaceIndex: number): Promise<{ leave(): Promise<void> }>;
+  close(): void;
+}
+
+export const listenDatagram = (globalThis as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
+
+/** UDP by way of `Deno.listenDatagram`, Unix datagrams by way of `Deno.dlopen`. */
+export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  if (options.address.transport === "udp") return bindUdp(options);
+  return bindUnixDatagram(options, openSystemSocket, probeStream);
+}
+
+/** UDP; by way of `node:dgram` where Deno's own socket is missing or can't do what is asked for. */
+async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
+  const { address, receiveBufferSize, sendBufferSize, ipv6Only } = options;
+  if (listenDatagram === undefined || receiveBufferSize !== null || sendBufferSize !== null || ipv6Only) {
+    return bindNodeUdp(options);
+  }
+  const hostname = await resolveHost(address, options.addressFamily);
+  try {
+    // Deno sets SO_REUSEPORT with SO_REUSEADDR.
+    const reuseAddress = options.allowReuseAddress || options.allowReusePort;
+    const { port } = address as { port: number };
+    return new DenoDatagramSocket(listenDatagram({ transport: "udp", hostname, port, reuseAddress }), options);
+  } catch (cause) {
+    throw explain(cause, "bind", address);
+  }
+}
+
+class DenoDatagramSocket implements RawDatagramSocket {
+  readonly address: Address;
+  /** The kernel keeps what nobody has asked for yet. */
+  readonly dropped = 0;
+  #conn: DenoDatagramConn;
+  #maxPacketSize: number;
+  #ipv6: boolean;
+  /** Holds one that came after its receiver had been interrupted. */
+  #queue = new ArrivalQueue<RawDatagram>(1);
+  /** One byte longer than what is kept, to see that there was more. */
+  #buffer: Uint8Array;
+  #receiving: Promise<void> | null = null;
+  #closed = false;
+  #groups = new Map<string, { leave(): Promise<void> }>();
+
+  constructor(conn: DenoDatagramConn, { maxPacketSize }: BindOptions) {
+    this.#conn = conn;
+    const { hostname, port } = conn.addr;
+    this.address = inetAddress("udp", hostname, port);
+    this.#maxPacketSize = maxPacketSize;
+    this.#buffer = new Uint8Array(maxPacketSize + 1);
+    this.#ipv6 = ipFamily(hostname) === "IPv6";
+  }
+
+  receive(): RawDatagram | null | Promise<RawDatagram | null> {
+    const datagram = this.#queue.take();
+    if (datagram instanceof Promise && this.#receiving === null && !this.#closed) this.#receiving = this.#receive();
+    return datagram;
+  }
+
+  interrupt(): void {
+    this.#queue.interrupt();
+  }
+
+  send(bytes: Uint8Array, to: Address): void | Promise<void> {
+    if (this.#closed) return rejected(closedError(to));
+    const { hostname, port } = to as DenoAddr & Address;
+    return handled(this.#send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }, to));
+  }
+
+  async setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void> {
+    const key = `${group} ${interfaceAddress ?? ""}`;
+    try {
+      if (!join) {
+        const membership = this.#groups.get(key);
+        if (membership === undefined) throw new SocketError("EADDRNOTAVAIL", { syscall: "setsockopt", address: this.address });
+        this.#groups.delete(key);
+        await membership.leave();
+      } else if (this.#ipv6) {
+        this.#groups.set(key, await this.#conn.joinMulticastV6(group, Number(interfaceAddress ?? 0)));
+      } else {
+        this.#groups.set(key, await this.#conn.joinMulticastV4(group, interfaceAddress ?? "0.0.0.0"));
+      }
+    } catch (cause) {
+      throw explain(cause, "setsockopt", this.address, "EINVAL");
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#conn.close();
+    this.#queue.close();
+    // A receive under way holds the port for a moment longer.
+    await this.#receiving;
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      const [bytes, { hostname, port }] = await this.#conn.receive(this.#buffer);
+      this.#receiving = null;
+      this.#queue.offer({
+        data: bytes.slice(0, this.#maxPacketSize),
+        address: inetAddress("udp", hostname, port),
+        truncated: bytes.length > this.#maxPacketSize,
+      });
+    } catch (cause) {
+      this.#receiving = null;
+      if (!this.#closed) this.#queue.fail(explain(cause, "recv", this.address));
+    }
+  }
+
+  async #send(bytes: Uint8Array, to: DenoAddr, address: Address): Promise<void> {
+    try {
+      await this.#conn.send(bytes, to);
+    } catch (cause) {
+      throw this.#closed ? closedError(address) : explain(cause, "send", address);
+    }
+  }
+}

@@ -1,0 +1,104 @@
+import { C, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+
+/** The part of Deno's API that is used here. */
+interface DenoApi {
+  permissions: { querySync(permission: { name: "ffi" }): { state: string } };
+  dlopen(library: string, functions: Record<string, Signature>): { symbols: unknown };
+  UnsafePointerView: new (pointer: object) => { getInt32(): number };
+}
+
+interface Signature {
+  parameters: string[];
+  result: string;
+  nonblocking?: boolean;
+}
+
+interface Functions {
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Uint8Array, length: number): number;
+  recvfrom(fd: number, buffer: Uint8Array, size: bigint, flags: number, from: Uint8Array, fromLength: Uint32Array): bigint;
+  sendto(fd: number, bytes: Uint8Array, size: bigint, flags: number, to: Uint8Array, toLength: number): bigint;
+  shutdown(fd: number, how: number): number;
+  close(fd: number): number;
+  /** In a thread of Deno's pool. */
+  poll(fds: Int32Array, count: bigint, timeout: number): Promise<number>;
+  [errnoLocation: string]: (...args: never[]) => unknown;
+}
+
+const ERRNO = process.platform === "darwin" ? "__error" : "__errno_location";
+const POLLIN = 1;
+const deno = () => (globalThis as unknown as { Deno: DenoApi }).Deno;
+
+let loaded: { libc: Functions; errno(): number } | null = null;
+
+/**
+ * `true`, or what would make Unix datagrams work. Deno's own sockets for them (`Deno.listenDatagram`) are of no use to a server: they
+ * can't send while they receive, and a peer that takes nothing makes them deaf.
+ */
+export function unixDatagramSupport(): true | string {
+  return deno().permissions.querySync({ name: "ffi" }).state === "granted" || "start it with --allow-ffi";
+}
+
+/** Opens the C library the first time that it is needed. */
+function load(): { libc: Functions; errno(): number } {
+  if (loaded !== null) return loaded;
+  const functions = {
+    socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+    recvfrom: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
+    sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
+    shutdown: { parameters: ["i32", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    poll: { parameters: ["buffer", "usize", "i32"], result: "i32", nonblocking: true },
+    [ERRNO]: { parameters: [], result: "pointer" },
+  };
+  let failure: unknown;
+  for (const library of LIBRARIES) {
+    try {
+      const libc = deno().dlopen(library, functions).symbols as Functions;
+      const location = libc[ERRNO] as () => object;
+      const { UnsafePointerView } = deno();
+      return loaded = { libc, errno: () => new UnsafePointerView(location()).getInt32() };
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** A socket by way of `Deno.dlopen`, polled by a thread of Deno's pool, which sleeps in poll(2) while there is nothing to receive. */
+export const openSystemSocket: OpenSystemSocket = (buffer, from) => {
+  const { libc, errno } = load();
+  const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });
+  const size = BigInt(buffer.length);
+  const fromLength = new Uint32Array(1);
+  // struct pollfd: the descriptor, and two 16-bit masks, wanted and found.
+  const pollfd = new Int32Array([fd, 0]);
+  new Int16Array(pollfd.buffer)[2] = POLLIN;
+  let polling: Promise<unknown> = Promise.resolve();
+  return {
+    bind(address) {
+      return libc.bind(fd, address, address.length) < 0 ? -errno() : 0;
+    },
+    receive() {
+      fromLength[0] = from.length;
+      const received = Number(libc.recvfrom(fd, buffer, size, C.MSG_DONTWAIT, from, fromLength));
+      return received < 0 ? -errno() : received;
+    },
+    fromLength: () => fromLength[0]!,
+    send(bytes, to) {
+      const sent = Number(libc.sendto(fd, bytes, BigInt(bytes.length), C.MSG_DONTWAIT, to, to.length));
+      return sent < 0 ? -errno() : sent;
+    },
+    poll(callback) {
+      polling = libc.poll(pollfd, 1n, -1).then(callback);
+    },
+    async close() {
+      // What makes poll(2) return.
+      libc.shutdown(fd, C.SHUT_RDWR);
+      await polling;
+      libc.close(fd);
+    },
+  };
+};

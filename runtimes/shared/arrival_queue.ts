@@ -1,0 +1,85 @@
+import type { SocketError } from "../../src/errors.ts";
+
+/**
+ * Connections or datagrams on their way from an adapter to whoever takes them. Where the runtime takes them from the kernel on its own,
+ * this is the queue that they wait in, as bounded as the kernel's.
+ */
+export class ArrivalQueue<T> {
+  /** Those that were turned away because the queue was full. */
+  overflowed = 0;
+  #limit: number;
+  #discard: (item: T) => void;
+  #queue: T[] = [];
+  #waiter: PromiseWithResolvers<T | null> | null = null;
+  #error: SocketError | null = null;
+  #closed = false;
+
+  /**
+   * @param limit How many may wait.
+   * @param discard Gets rid of one that nobody will take.
+   */
+  constructor(limit: number, discard: (item: T) => void = () => {}) {
+    this.#limit = limit;
+    this.#discard = discard;
+  }
+
+  /** Whether the next one would be turned away. */
+  get full(): boolean {
+    return this.#waiter === null && (this.#closed || this.#queue.length >= this.#limit);
+  }
+
+  /** Brings one; false when it has to wait or was turned away. */
+  offer(item: T): boolean {
+    if (this.#waiter !== null) {
+      this.#settle().resolve(item);
+      return true;
+    }
+    if (this.full) {
+      if (!this.#closed) this.overflowed++;
+      this.#discard(item);
+    } else {
+      this.#queue.push(item);
+    }
+    return false;
+  }
+
+  /** Reports that taking from the kernel failed. */
+  fail(error: SocketError): void {
+    if (this.#waiter !== null) this.#settle().reject(error);
+    else if (!this.#closed) this.#error = error;
+  }
+
+  /** The next one, without a promise when it is there already; `null` when the wait was interrupted or the queue closed. */
+  take(): T | null | Promise<T | null> {
+    const error = this.#error;
+    if (error !== null) {
+      this.#error = null;
+      return Promise.reject(error);
+    }
+    if (this.#queue.length > 0) return this.#queue.shift()!;
+    if (this.#closed) return null;
+    if (this.#waiter !== null) {
+      return Promise.reject(new TypeError("somebody is waiting here already; await that before the next"));
+    }
+    return (this.#waiter = Promise.withResolvers()).promise;
+  }
+
+  /** Ends the wait. */
+  interrupt(): void {
+    if (this.#waiter !== null) this.#settle().resolve(null);
+  }
+
+  /** Ends the wait and gets rid of those that nobody took. */
+  close(): void {
+    this.#closed = true;
+    this.interrupt();
+    for (const item of this.#queue) this.#discard(item);
+    this.#queue = [];
+  }
+
+  #settle(): PromiseWithResolvers<T | null> {
+    const waiter = this.#waiter!;
+    this.#waiter = null;
+    return waiter;
+  }
+}

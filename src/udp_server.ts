@@ -1,0 +1,156 @@
+import type { Address, AddressFamily, Transport } from "./address.ts";
+import type { RequestHandlerClass, ServerOptions, ServerStats, Taken } from "./base_server.ts";
+import type { Datagram } from "./datagram.ts";
+import { DatagramSocket } from "./datagram_socket.ts";
+import type { BindOptions, RawDatagramSocket } from "./runtime.ts";
+import { checkBindOptions } from "./socket_options.ts";
+import { TCPServer } from "./tcp_server.ts";
+
+/** Options of a {@linkcode UDPServer}. Each but `runtime` sets the server's field of the same name. */
+export interface UDPServerOptions extends ServerOptions {
+  /** See {@linkcode UDPServer.maxPacketSize}. */
+  maxPacketSize?: number;
+  /** See {@linkcode UDPServer.requestQueueSize}. */
+  requestQueueSize?: number;
+  /** See {@linkcode TCPServer.addressFamily}. */
+  addressFamily?: AddressFamily | null;
+  /** See {@linkcode UDPServer.allowReuseAddress}. */
+  allowReuseAddress?: boolean;
+  /** See {@linkcode TCPServer.allowReusePort}. */
+  allowReusePort?: boolean;
+  /** See {@linkcode TCPServer.ipv6Only}. */
+  ipv6Only?: boolean;
+  /** See {@linkcode UDPServer.broadcast}. */
+  broadcast?: boolean;
+  /** See {@linkcode UDPServer.receiveBufferSize}. */
+  receiveBufferSize?: number | null;
+  /** See {@linkcode UDPServer.sendBufferSize}. */
+  sendBufferSize?: number | null;
+}
+
+/**
+ * A server for UDP datagrams that handles one at a time, as `socketserver.UDPServer` does. Its requests are {@linkcode Datagram}s.
+ *
+ * @typeParam R What a request is.
+ *
+ * @example
+ * ```ts
+ * import { BaseRequestHandler, type Datagram, UDPServer } from "@sockets/server";
+ *
+ * class EchoHandler extends BaseRequestHandler<Datagram> {
+ *   override handle(): void | Promise<void> {
+ *     return this.request.reply(this.request.data);
+ *   }
+ * }
+ *
+ * const server = new UDPServer("udp://127.0.0.1:0", EchoHandler);
+ * await server.activate();
+ * const serving = server.serveForever();
+ * await server.shutdown();
+ * await serving;
+ * await server.serverClose();
+ * ```
+ */
+export class UDPServer<R = Datagram> extends TCPServer<R> {
+  /** Bytes that are kept of a datagram: 8192 by default, as in `socketserver`. What is longer is cut there, and `truncated` says so. */
+  maxPacketSize = 8192;
+  /**
+   * Datagrams that may wait to be handled: 1024 by default. Deno leaves them in the kernel's buffer, where the kernel drops what
+   * doesn't fit and tells nobody; Bun and Node take them ahead, and one that comes beyond this number is dropped and counted in
+   * `stats.dropped`.
+   */
+  override requestQueueSize: number = 1024;
+  /** Lets several sockets bind the port and join a multicast group (SO_REUSEADDR): `false` by default. */
+  override allowReuseAddress: boolean = false;
+  /** Allows sending to a broadcast address (SO_BROADCAST): `false` by default. Deno always allows it. */
+  broadcast = false;
+  /** The kernel's receive buffer in bytes (SO_RCVBUF, within net.core.rmem_max); `null`, the default, leaves it as it is. */
+  receiveBufferSize: number | null = null;
+  /** The kernel's send buffer in bytes (SO_SNDBUF, within net.core.wmem_max); `null`, the default, leaves it as it is. */
+  sendBufferSize: number | null = null;
+  /** The datagrams in progress at once, for a server that handles them concurrently: 1024 by default. */
+  override maxActiveRequests: number = 1024;
+
+  #raw: RawDatagramSocket | null = null;
+  #socket: DatagramSocket | null = null;
+  #truncated = 0;
+  #dropped = 0;
+
+  /**
+   * Checks the arguments; nothing is bound yet.
+   *
+   * @param address Where to receive: `udp://host:port`, or `{ transport: "udp", hostname, port }`. Port 0 asks for a free one.
+   * @param RequestHandlerClass The class whose instances handle the requests.
+   * @param options Values for the server's fields; they win over what a subclass sets.
+   * @throws {TypeError} When the address is none, or the handler no class with a `handle()` method.
+   * @throws {RangeError} When the port is no integer from 0 to 65535.
+   */
+  constructor(address: string | Address, RequestHandlerClass: RequestHandlerClass<R>, options: UDPServerOptions = {}) {
+    super(address, RequestHandlerClass, options);
+  }
+
+  /** The socket, while the server is bound: to send what is no reply, and to join multicast groups. */
+  get socket(): DatagramSocket | null {
+    return this.#socket;
+  }
+
+  /** What the server has counted. */
+  override get stats(): ServerStats {
+    return { ...super.stats, truncated: this.#truncated, dropped: this.#dropped + (this.#raw?.dropped ?? 0) };
+  }
+
+  /** Binds the address and puts the address bound into `serverAddress`. */
+  override async serverBind(): Promise<void> {
+    this.#raw = await this.runtime.bind(this.bindOptions());
+    this.#socket = new DatagramSocket(this.#raw);
+    this.serverAddress = this.#raw.address;
+  }
+
+  /** Closes the socket. */
+  override async serverUnbind(): Promise<void> {
+    const raw = this.#raw;
+    if (raw === null) return;
+    this.#raw = this.#socket = null;
+    await raw.close();
+    this.#dropped += raw.dropped;
+  }
+
+  /** Waits for the next datagram. */
+  override getRequest(): Taken<R> | Promise<Taken<R>> {
+    const datagram = this.#socket?.receive() ?? null;
+    return datagram instanceof Promise ? datagram.then((datagram) => this.#take(datagram)) : this.#take(datagram);
+  }
+
+  /** Nothing needs to be closed. */
+  override closeRequest(_request: R): void {}
+
+  /** What the server speaks. */
+  protected override get transport(): Transport {
+    return "udp";
+  }
+
+  /** What is asked of the runtime. */
+  protected bindOptions(): BindOptions {
+    const { maxPacketSize, broadcast, receiveBufferSize, sendBufferSize } = this;
+    return { ...this.socketOptions(), maxPacketSize, broadcast, receiveBufferSize, sendBufferSize };
+  }
+
+  /** Checks the fields before anything is bound. */
+  protected override checkSocket(): void {
+    checkBindOptions(this.runtime, this.bindOptions());
+  }
+
+  /** Ends a waiting `getRequest()`. */
+  protected override interrupt(): void {
+    this.#raw?.interrupt();
+  }
+
+  /** A datagram can't be aborted: its handler has all of it. */
+  protected override abortRequest(_request: R): void {}
+
+  #take(datagram: Datagram | null): Taken<R> {
+    if (datagram === null) return null;
+    if (datagram.truncated) this.#truncated++;
+    return [datagram as R, datagram.address];
+  }
+}
