@@ -8,11 +8,11 @@ export interface InetAddress {
   readonly port: number;
 }
 
-/** A Unix-domain address: a path in the file system. */
+/** A Unix-domain address: a path in the file system, or on Linux an abstract name, which begins with a NUL. */
 export interface UnixAddress {
   /** The transport that the address belongs to. */
   readonly transport: "unix" | "unixgram";
-  /** The path of the socket file. */
+  /** The path of the socket's file, or an abstract name; empty for a peer that has bound none. */
   readonly path: string;
 }
 
@@ -29,7 +29,8 @@ const GRAMMAR = "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (a
 /**
  * Reads an address as a person types it: `tcp://host:port`, `udp://host:port`, `unix:/path` or `unixgram:/path`.
  *
- * @param text The address. An IPv6 host stands in brackets, as in a URL (RFC 3986, section 3.2.2).
+ * @param text The address. An IPv6 host stands in brackets, as in a URL (RFC 3986, section 3.2.2). An abstract name (unix(7), Linux) is
+ * written `unix:\0name`, with a backslash and a zero, as nobody can type a NUL.
  * @returns The address as an object.
  * @throws {TypeError} When the text is no address.
  * @throws {RangeError} When the port is no integer from 0 to 65535.
@@ -52,7 +53,9 @@ export function parseAddress(text: string): Address {
     });
   }
   const unix = UNIX.exec(text);
-  if (unix !== null) return checkAddress({ transport: unix[1] as UnixAddress["transport"], path: unix[2]! });
+  if (unix !== null) {
+    return checkAddress({ transport: unix[1] as UnixAddress["transport"], path: unix[2]!.replace(/^\\0/, "\0") });
+  }
   throw new TypeError(`not an address: ${JSON.stringify(text)}; write ${GRAMMAR}`);
 }
 
@@ -70,7 +73,7 @@ export function parseAddress(text: string): Address {
  * ```
  */
 export function formatAddress(address: Address): string {
-  if ("path" in address) return `${address.transport}:${address.path}`;
+  if ("path" in address) return `${address.transport}:${address.path.replace(/^\0/, "\\0")}`;
   const { transport, hostname, port } = address;
   return `${transport}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }

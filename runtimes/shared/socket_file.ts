@@ -36,8 +36,12 @@ export type Probe = (path: string) => Promise<string | null>;
 export async function bindPath<T>(options: SocketOptions, probe: Probe, syscall: string, bind: (path: string) => T): Promise<T> {
   const { path } = options.address as UnixAddress;
   if (path.startsWith("\0")) return bind(path);
+  const { chmodSync, existsSync } = process.getBuiltinModule("node:fs");
+  // libuv calls it EACCES, as Windows does.
+  if (!existsSync(process.getBuiltinModule("node:path").dirname(path))) {
+    throw new SocketError("ENOENT", { syscall, address: options.address });
+  }
   await makeRoom(options, path, probe, syscall);
-  const { chmodSync } = process.getBuiltinModule("node:fs");
   let umask: number | null = null;
   try {
     // The process's own, but nothing else of this program runs before it is set back.

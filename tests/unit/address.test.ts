@@ -126,7 +126,13 @@ test("address: servers and connect() check theirs before anything is bound", asy
   assertThrows(() => make(80), TypeError, "got 80");
   assertThrows(() => make("udp://localhost:80"), TypeError, "udp://localhost:80");
   await assertRejects(() => connect({ transport: "tcp", hostname: "localhost", port: 1.5 }), RangeError, "1.5");
-  await assertRejects(() => connect("unix:/a"), TypeError, "unix:/a");
+  await assertRejects(() => connect("udp://localhost:1"), TypeError, "udp://localhost:1");
+  await assertRejects(() => bind("tcp://localhost:1"), TypeError, "tcp://localhost:1");
+});
+
+test("address: an abstract name is typed with a backslash and a zero", () => {
+  assertEquals(parseAddress("unix:\\0name"), { transport: "unix", path: "\0name" });
+  assertEquals(formatAddress({ transport: "unixgram", path: "\0name" }), "unixgram:\\0name");
 });
 
 test("address: an IPv4 peer of a dual-stack listener is shown as IPv4", () => {
