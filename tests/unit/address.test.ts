@@ -1,5 +1,5 @@
 /** What an address is, as text and as an object. */
-import { type Address, BaseRequestHandler, connect, formatAddress, parseAddress, TCPServer } from "@sockets/server";
+import { type Address, BaseRequestHandler, bind, connect, formatAddress, parseAddress, TCPServer } from "@sockets/server";
 import { assert, assertEquals, assertGreater, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { generator } from "./generator.ts";
