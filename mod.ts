@@ -52,6 +52,7 @@ export { DatagramSocket } from "./src/datagram_socket.ts";
 export { IncompleteReadError, LimitOverrunError, SocketError, SystemExit, UnsupportedError } from "./src/errors.ts";
 export type { SocketErrorOptions } from "./src/errors.ts";
 export { getRuntime } from "./src/runtime.ts";
+export type { ChildProcess, ProcessOptions, Thread, ThreadOptions } from "./src/runtime.ts";
 export type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
 export type { BindOptions, RawDatagram, RawDatagramSocket, SocketOptions } from "./src/runtime.ts";
 export { type DatagramAddress, serve, type ServeDatagramOptions, type ServeOptions, type ServeSignal } from "./src/serve.ts";
@@ -62,3 +63,13 @@ export { TCPServer, type TCPServerOptions } from "./src/tcp_server.ts";
 export { UDPServer, type UDPServerOptions } from "./src/udp_server.ts";
 export { UnixDatagramServer, type UnixDatagramServerOptions } from "./src/unix_datagram_server.ts";
 export { UnixStreamServer, type UnixStreamServerOptions } from "./src/unix_stream_server.ts";
+export { type ThreadingFields, ThreadingMixIn, type ThreadingOptions, type ThreadingServerClass } from "./src/threading_mixin.ts";
+export { type ForkingFields, ForkingMixIn, type ForkingOptions, type ForkingServerClass } from "./src/forking_mixin.ts";
+export { ForkingTCPServer, ForkingUDPServer, ForkingUnixDatagramServer, ForkingUnixStreamServer } from "./src/forking_servers.ts";
+export {
+  ThreadingTCPServer,
+  ThreadingUDPServer,
+  ThreadingUnixDatagramServer,
+  ThreadingUnixStreamServer,
+} from "./src/threading_servers.ts";
+export { Lock, Mutex } from "./src/mutex.ts";

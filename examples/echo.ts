@@ -4,7 +4,7 @@
  *     deno run -A examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency async
  *     bun examples/echo.ts --listen udp://127.0.0.1:9000
  *     node examples/echo.ts --listen unix:/tmp/echo.sock
- *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram
+ *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram --concurrency threading
  *
  * Then talk to it: `nc 127.0.0.1 9000`, `nc -u 127.0.0.1 9000`, `nc -U /tmp/echo.sock`,
  * `socat - UNIX-SENDTO:/tmp/echo.dgram,bind=/tmp/me.dgram`.
@@ -16,10 +16,19 @@ import {
   AsyncUnixDatagramServer,
   AsyncUnixStreamServer,
   BaseRequestHandler,
+  type BaseServer,
   type Datagram,
+  ForkingTCPServer,
+  ForkingUDPServer,
+  ForkingUnixDatagramServer,
+  ForkingUnixStreamServer,
   formatAddress,
   parseAddress,
   TCPServer,
+  ThreadingTCPServer,
+  ThreadingUDPServer,
+  ThreadingUnixDatagramServer,
+  ThreadingUnixStreamServer,
   UDPServer,
   UnixDatagramServer,
   UnixStreamServer,
@@ -37,25 +46,36 @@ export class DatagramEcho extends BaseRequestHandler<Datagram> {
   }
 }
 
-const MODES = ["sequential", "async"];
-const [SEQUENTIAL] = MODES;
+/** The server classes, by what is asked for on the command line. */
+const SERVERS = {
+  sequential: { tcp: TCPServer, udp: UDPServer, unix: UnixStreamServer, unixgram: UnixDatagramServer },
+  async: { tcp: AsyncTCPServer, udp: AsyncUDPServer, unix: AsyncUnixStreamServer, unixgram: AsyncUnixDatagramServer },
+  threading: {
+    tcp: ThreadingTCPServer,
+    udp: ThreadingUDPServer,
+    unix: ThreadingUnixStreamServer,
+    unixgram: ThreadingUnixDatagramServer,
+  },
+  forking: { tcp: ForkingTCPServer, udp: ForkingUDPServer, unix: ForkingUnixStreamServer, unixgram: ForkingUnixDatagramServer },
+};
 
-/** The server for an address; `maxPacketSize` lets UDP's largest datagram through. */
-export function echoServer(listen: string, concurrency: string): TCPServer | UDPServer {
-  if (!MODES.includes(concurrency)) throw new TypeError(`--concurrency takes ${MODES.join(" or ")}, got ${concurrency}`);
-  const address = parseAddress(listen);
-  const plain = concurrency === SEQUENTIAL;
-  const maxPacketSize = 65_507;
-  switch (address.transport) {
-    case "tcp":
-      return new (plain ? TCPServer : AsyncTCPServer)(address, StreamEcho);
-    case "unix":
-      return new (plain ? UnixStreamServer : AsyncUnixStreamServer)(address, StreamEcho);
-    case "udp":
-      return new (plain ? UDPServer : AsyncUDPServer)(address, DatagramEcho, { maxPacketSize });
-    case "unixgram":
-      return new (plain ? UnixDatagramServer : AsyncUnixDatagramServer)(address, DatagramEcho, { maxPacketSize });
+// deno-lint-ignore no-explicit-any
+type AnyServer = new (...args: any[]) => BaseServer<any>;
+
+/** The server for an address. */
+export function echoServer(listen: string, concurrency: string): InstanceType<AnyServer> {
+  if (!Object.hasOwn(SERVERS, concurrency)) {
+    throw new TypeError(`--concurrency takes ${Object.keys(SERVERS).join(", ")}, got ${concurrency}`);
   }
+  const address = parseAddress(listen);
+  const Server: AnyServer = SERVERS[concurrency as keyof typeof SERVERS][address.transport];
+  const stream = address.transport === "tcp" || address.transport === "unix";
+  const Handler = stream ? StreamEcho : DatagramEcho;
+  const elsewhere = concurrency === "threading" || concurrency === "forking";
+  // A thread or a process finds the class in this module.
+  const handler = elsewhere ? new URL(`#${Handler.name}`, import.meta.url) : Handler;
+  // As large as UDP's largest datagram.
+  return new Server(address, handler, stream ? {} : { maxPacketSize: 65_507 });
 }
 
 async function main(): Promise<void> {

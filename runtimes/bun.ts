@@ -4,11 +4,13 @@ import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } 
 import { bindDatagram } from "./bun/datagram.ts";
 import { probe } from "./bun/unix_datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
-import { EventedConnection } from "./shared/evented_connection.ts";
-import { ignore, rejected } from "./shared/promises.ts";
-import { SendQueue } from "./shared/send_queue.ts";
+import { EventedConnection } from "../src/evented_connection.ts";
+import { ignore, rejected } from "../src/promises.ts";
+import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
+import { spawnProcess } from "./shared/processes.ts";
+import { cores, spawnThread } from "./shared/threads.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
@@ -69,6 +71,7 @@ export const bun: Runtime = {
     keepAliveDelay: true,
     unixDatagram: true,
     ...unixCapabilities,
+    cores,
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -141,6 +144,8 @@ export const bun: Runtime = {
   },
 
   bind: bindDatagram,
+  spawnThread,
+  spawnProcess,
 };
 
 /** The end of a Unix connection that has bound no name. */

@@ -6,9 +6,11 @@ import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
 import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
-import { DONE, ignore, type Pulled, rejected } from "./shared/promises.ts";
+import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost } from "./shared/translate.ts";
+import { spawnProcess } from "./shared/processes.ts";
+import { cores, spawnThread } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
@@ -56,6 +58,7 @@ export const deno: Runtime = {
       return unixDatagramSupport();
     },
     ...unixCapabilities,
+    cores,
     keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
   },
 
@@ -75,19 +78,18 @@ export const deno: Runtime = {
       throw explain(cause, "listen", address);
     }
     const local = toAddress(listener.addr);
-    let accepting = false;
+    let accepting: Promise<void> | null = null;
     let closed = false;
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
-      accepting = true;
       try {
         const connection = new DenoConnection(await listener.accept());
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
-        accepting = false;
+        accepting = null;
         queue.offer(connection);
       } catch (cause) {
-        accepting = false;
+        accepting = null;
         if (!closed) queue.fail(explain(cause, "accept", local));
       }
     };
@@ -96,15 +98,16 @@ export const deno: Runtime = {
       refused: 0,
       accept() {
         const connection = queue.take();
-        if (connection instanceof Promise && !accepting && !closed) void accept();
+        if (connection instanceof Promise && accepting === null && !closed) accepting = accept();
         return connection;
       },
       interrupt: () => queue.interrupt(),
-      close() {
+      async close() {
         closed = true;
         listener.close();
         queue.close();
-        return Promise.resolve();
+        // An accept under way holds the address for a moment longer.
+        await accepting;
       },
     };
   },
@@ -121,6 +124,8 @@ export const deno: Runtime = {
   },
 
   bind: bindDatagram,
+  spawnThread,
+  spawnProcess,
 };
 
 function toAddress(addr: DenoAddr): Address {

@@ -11,9 +11,11 @@ import type {
 } from "../src/runtime.ts";
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
-import { EventedConnection } from "./shared/evented_connection.ts";
-import { ignore, rejected } from "./shared/promises.ts";
-import { SendQueue } from "./shared/send_queue.ts";
+import { spawnProcess } from "./shared/processes.ts";
+import { cores, spawnThread } from "./shared/threads.ts";
+import { EventedConnection } from "../src/evented_connection.ts";
+import { ignore, rejected } from "../src/promises.ts";
+import { SendQueue } from "../src/send_queue.ts";
 
 const NO_PORTS = "addresses in memory belong to one listener; use the runtime's own sockets";
 const listeners = new Map<string, ArrivalQueue<RawConnection>>();
@@ -33,6 +35,7 @@ export const memory: Runtime = {
     unixDatagram: true,
     abstractNames: true,
     socketPathLength: 107,
+    cores,
   },
 
   // async, so that an error is a rejection as with the others.
@@ -72,6 +75,9 @@ export const memory: Runtime = {
   async bind(options: BindOptions): Promise<RawDatagramSocket> {
     return bindInMemory(chosen(options.address), options);
   },
+
+  spawnThread,
+  spawnProcess,
 };
 
 /** The address with the port or the name that it asks for. */

@@ -5,10 +5,12 @@ import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } 
 import { bindDatagram } from "./node/datagram.ts";
 import { unixDatagramSupport } from "./node/unix_datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
-import { EventedConnection } from "./shared/evented_connection.ts";
-import { ignore, rejected } from "./shared/promises.ts";
+import { EventedConnection } from "../src/evented_connection.ts";
+import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
+import { spawnProcess } from "./shared/processes.ts";
+import { cores, spawnThread } from "./shared/threads.ts";
 
 /** Node's sockets: `node:net`. */
 export const node: Runtime = {
@@ -20,6 +22,7 @@ export const node: Runtime = {
     keepAliveDelay: true,
     unixDatagram: unixDatagramSupport(),
     ...unixCapabilities,
+    cores,
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -71,6 +74,8 @@ export const node: Runtime = {
   },
 
   bind: bindDatagram,
+  spawnThread,
+  spawnProcess,
 
   connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {

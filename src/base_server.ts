@@ -27,6 +27,8 @@ export interface ServerOptions {
   blockOnClose?: boolean;
   /** See {@linkcode BaseServer.maxActiveRequests}. */
   maxActiveRequests?: number;
+  /** See {@linkcode BaseServer.data}. */
+  data?: unknown;
 }
 
 /** A request that a server has taken and not finished. */
@@ -124,6 +126,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * the queue.
    */
   maxActiveRequests: number = Infinity;
+  /** Whatever the handlers need to know; in a thread, `this.server.data` is a clone of it that shares its `SharedArrayBuffer`s. */
+  data: unknown = null;
 
   /** What the server speaks. */
   protected abstract get transport(): Transport;
@@ -160,13 +164,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   constructor(address: string | Address, RequestHandlerClass: RequestHandlerClass<R>, options: ServerOptions = {}) {
     this.serverAddress = toAddress(address);
-    if (typeof RequestHandlerClass !== "function" || typeof RequestHandlerClass.prototype?.handle !== "function") {
-      throw new TypeError(
-        `RequestHandlerClass must be a class with a handle() method, got ${
-          typeof RequestHandlerClass === "function" ? "a function" : String(RequestHandlerClass)
-        }; serve() takes a plain function`,
-      );
-    }
+    this.checkHandler(RequestHandlerClass);
     if (typeof options !== "object" || options === null) {
       throw new TypeError(`options must be an object, got ${String(options)}`);
     }
@@ -419,6 +417,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   // Methods for derived classes.
+
+  /**
+   * Checks the handler that the constructor was given, before the fields of a subclass are set.
+   *
+   * @param Handler What was given.
+   * @throws {TypeError} When it is no class with a `handle()` method.
+   */
+  protected checkHandler(Handler: unknown): void {
+    if (typeof Handler === "function" && typeof Handler.prototype?.handle === "function") return;
+    throw new TypeError(
+      `RequestHandlerClass must be a class with a handle() method, got ${
+        typeof Handler === "function" ? "a function" : String(Handler)
+      }; serve() takes a plain function`,
+    );
+  }
 
   /** Checks the fields before anything is bound. A subclass that overrides it calls `super.validate()`. */
   protected validate(): void {

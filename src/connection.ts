@@ -119,7 +119,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * @returns Nothing when the system has taken the data, else a promise that resolves when it has. Awaiting either bounds the
    * memory of a connection whose peer reads slowly. A promise that nobody awaits never becomes an unhandled rejection: the
    * failure shows in `error` and in every later call.
-   * @throws {SocketError} As the promise's rejection: `EPIPE` after `closeWrite()`, `ECONNRESET` when the peer is gone,
+   * @throws {SocketError} As the promise's rejection: `EPIPE` after `closeWrite()`; `ECONNRESET` or `EPIPE` when the peer is gone,
    * `ECONNABORTED` when it was closed here, `ETIMEDOUT` when the peer did not read for `timeout` milliseconds.
    */
   write(data: Uint8Array | string): void | Promise<void> {

@@ -37,7 +37,7 @@ export class Datagram {
   }
 
   /**
-   * Sends a datagram to the sender, from the address that this one was sent to.
+   * Sends a datagram to the sender, from the server's own socket.
    *
    * @param data What to send; text is sent as UTF-8.
    * @returns Nothing when the kernel has taken it, else a promise. A promise that nobody awaits never becomes an unhandled rejection.

@@ -113,7 +113,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    * Joins a multicast group: what is sent to it at this socket's port arrives here (RFC 1112 and RFC 2710).
    *
    * @param group The group's address, such as `239.1.2.3` or `ff15::1`.
-   * @param interfaceAddress The network interface: by its address for IPv4, by its index for IPv6; the system's choice by default.
+   * @param interfaceAddress The network interface: by its address for IPv4; the system's choice by default,
+   * and always for IPv6.
    * @throws {TypeError} When the socket is no UDP socket.
    * @throws {SocketError} When the group is none or the interface doesn't exist.
    */

@@ -15,15 +15,19 @@ const MEANINGS: Record<string, string> = {
   EACCES: "permission denied",
   EADDRINUSE: "address already in use",
   EADDRNOTAVAIL: "cannot assign requested address",
-  ECONNABORTED: "connection closed on this side",
+  EAFNOSUPPORT: "address family not supported by the socket",
+  EAGAIN: "the peer doesn't take what it was sent",
+  ECONNABORTED: "closed on this side",
   ECONNREFUSED: "connection refused",
   ECONNRESET: "connection reset by peer",
   EMFILE: "too many open files in this process",
   EMSGSIZE: "message too long",
   ENFILE: "too many open files in the system",
   ENODATA: "the peer ended the stream early",
+  ENOENT: "no such file or directory",
   ENOTFOUND: "host name not found",
-  EPIPE: "broken pipe: the sending side is closed",
+  EPROTOTYPE: "the other socket is of another type",
+  EPIPE: "broken pipe: the sending side is closed, or the peer is gone",
   ETIMEDOUT: "timed out",
 };
 
@@ -63,8 +67,8 @@ export class SocketError extends Error {
     const what = detail ?? MEANINGS[code] ?? (cause instanceof Error ? cause.message : "socket error");
     super(
       `${syscall === undefined ? "" : syscall + " "}${code}: ${what}${
-        address === undefined ? "" : ", " + formatAddress(address)
-      }`,
+        // A Unix socket's peer mostly has no name to show.
+        address === undefined || ("path" in address && address.path === "") ? "" : ", " + formatAddress(address)}`,
       cause === undefined ? undefined : { cause },
     );
     this.code = code;

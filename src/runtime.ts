@@ -20,6 +20,8 @@ export interface Capabilities {
   readonly unixDatagram: true | string;
   /** Unix sockets can have abstract names, `\0name`. `true`, or what would make it work. */
   readonly abstractNames: true | string;
+  /** Threads that can run at the same time. */
+  readonly cores: number;
   /** The longest path of a Unix socket, in bytes (`sun_path` less its terminating NUL). */
   readonly socketPathLength: number;
 }
@@ -149,7 +151,51 @@ export interface RawDatagramSocket {
   close(): Promise<void>;
 }
 
-/** A JavaScript runtime's sockets. */
+/** What a worker thread is started with; it is cloned, but what it shares in memory stays shared. */
+export interface ThreadOptions {
+  /** The URL of the handler's module, the server's address and data. */
+  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  /** The ring from the server to the thread. */
+  readonly toThread: SharedArrayBuffer;
+  /** The ring back. */
+  readonly fromThread: SharedArrayBuffer;
+}
+
+/** A worker thread that handles requests. */
+export interface Thread {
+  /** Resolves when the handler's module is loaded; rejects with what loading threw. */
+  readonly ready: Promise<void>;
+  /** Resolves when the thread has ended: with the error that ended it, or what its exit status was. */
+  readonly exited: Promise<Error>;
+  /** Whether it keeps the process running. */
+  keepAlive(on: boolean): void;
+  /** Ends it at once. */
+  terminate(): void;
+}
+
+/** What a child process is started with. */
+export interface ProcessOptions {
+  /** The URL of the handler's module, the server's address and data, which JSON must be able to carry. */
+  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  /** Gets the frames that it sends. */
+  onFrame(channel: number, type: number, payload: Uint8Array): void;
+}
+
+/** A child process that handles requests. */
+export interface ChildProcess {
+  /** Its process id; -1 when it could not be started. */
+  readonly pid: number;
+  /** Resolves when the handler's module is loaded; rejects with what loading threw. */
+  readonly ready: Promise<void>;
+  /** Resolves when the process has ended, with what its exit status was or which signal ended it. */
+  readonly exited: Promise<Error>;
+  /** Sends it a frame. */
+  send(channel: number, type: number, payload?: Uint8Array): void;
+  /** Ends it at once. */
+  terminate(): void;
+}
+
+/** A JavaScript runtime's sockets, threads and processes. */
 export interface Runtime {
   /** The runtime's name. */
   readonly name: "deno" | "bun" | "node" | "memory";
@@ -161,6 +207,10 @@ export interface Runtime {
   connect(options: ConnectOptions): Promise<RawConnection>;
   /** Binds an address for datagrams. */
   bind(options: BindOptions): Promise<RawDatagramSocket>;
+  /** Starts a thread that handles requests. */
+  spawnThread(options: ThreadOptions): Thread;
+  /** Starts a process that handles requests. */
+  spawnProcess(options: ProcessOptions): ChildProcess;
 }
 
 let running: Runtime | null = null;

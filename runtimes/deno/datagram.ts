@@ -3,7 +3,7 @@ import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../shared/arrival_queue.ts";
-import { handled, rejected } from "../shared/promises.ts";
+import { handled, rejected } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
@@ -38,8 +38,8 @@ export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
 
 /** UDP; by way of `node:dgram` where Deno's own socket is missing or can't do what is asked for. */
 async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
-  const { address, receiveBufferSize, sendBufferSize, ipv6Only } = options;
-  if (listenDatagram === undefined || receiveBufferSize !== null || sendBufferSize !== null || ipv6Only) {
+  const { address, receiveBufferSize, sendBufferSize } = options;
+  if (listenDatagram === undefined || receiveBufferSize !== null || sendBufferSize !== null) {
     return bindNodeUdp(options);
   }
   const hostname = await resolveHost(address, options.addressFamily);
@@ -102,7 +102,7 @@ class DenoDatagramSocket implements RawDatagramSocket {
         this.#groups.delete(key);
         await membership.leave();
       } else if (this.#ipv6) {
-        this.#groups.set(key, await this.#conn.joinMulticastV6(group, Number(interfaceAddress ?? 0)));
+        this.#groups.set(key, await this.#conn.joinMulticastV6(group, 0));
       } else {
         this.#groups.set(key, await this.#conn.joinMulticastV4(group, interfaceAddress ?? "0.0.0.0"));
       }

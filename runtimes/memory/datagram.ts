@@ -2,7 +2,7 @@ import { type Address, formatAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { ArrivalQueue } from "../shared/arrival_queue.ts";
-import { rejected } from "../shared/promises.ts";
+import { rejected } from "../../src/promises.ts";
 import { closedError } from "../shared/translate.ts";
 
 /** UDP's largest datagram over IPv4: 65,535 bytes less the headers of IP and UDP. */

@@ -2,7 +2,7 @@ import type * as dgram from "node:dgram";
 import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { ArrivalQueue } from "../shared/arrival_queue.ts";
-import { handled } from "../shared/promises.ts";
+import { handled } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
 import { openSystemSocket } from "./unix_datagram.ts";

@@ -1,6 +1,7 @@
 import type { Address, UnixAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { Capabilities, SocketOptions } from "../../src/runtime.ts";
+import { toSocketError } from "./translate.ts";
 
 const { platform } = process;
 
@@ -34,8 +35,24 @@ export type Probe = (path: string) => Promise<string | null>;
  * @param bind Binds the path; must do so before it returns.
  */
 export async function bindPath<T>(options: SocketOptions, probe: Probe, syscall: string, bind: (path: string) => T): Promise<T> {
-  const { path } = options.address as UnixAddress;
+  const { address } = options;
+  const { path } = address as UnixAddress;
   if (path.startsWith("\0")) return bind(path);
+  try {
+    return await bindFile(options, path, probe, syscall, bind);
+  } catch (cause) {
+    // Of the steps around it: a directory that may not be searched, say.
+    throw toSocketError(cause, syscall, address);
+  }
+}
+
+async function bindFile<T>(
+  options: SocketOptions,
+  path: string,
+  probe: Probe,
+  syscall: string,
+  bind: (path: string) => T,
+): Promise<T> {
   const { chmodSync, existsSync } = process.getBuiltinModule("node:fs");
   // libuv calls it EACCES, as Windows does.
   if (!existsSync(process.getBuiltinModule("node:path").dirname(path))) {

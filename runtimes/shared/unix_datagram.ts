@@ -1,7 +1,7 @@
 import type { UnixAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
-import { rejected } from "./promises.ts";
+import { rejected } from "../../src/promises.ts";
 import { bindPath, ephemeral, type Probe, SocketFile } from "./socket_file.ts";
 import { closedError } from "./translate.ts";
 

@@ -1,4 +1,4 @@
-import type { SocketError } from "../../src/errors.ts";
+import type { SocketError } from "./errors.ts";
 import { ignore } from "./promises.ts";
 
 interface Entry {

@@ -1,7 +1,7 @@
-import type { Address } from "../../src/address.ts";
-import { alreadyReading } from "../../src/connection.ts";
-import { SocketError } from "../../src/errors.ts";
-import type { RawConnection } from "../../src/runtime.ts";
+import type { Address } from "./address.ts";
+import { alreadyReading } from "./connection.ts";
+import { SocketError } from "./errors.ts";
+import type { RawConnection } from "./runtime.ts";
 import { DONE, type Pulled } from "./promises.ts";
 
 /** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
@@ -15,8 +15,8 @@ export abstract class EventedConnection implements RawConnection {
   abstract readonly localAddress: Address;
   abstract readonly remoteAddress: Address;
   #onclose: ((error: SocketError | null) => void) | null = null;
-  #resolve: ((result: Pulled) => void) | null = null;
-  #reject: ((error: SocketError) => void) | null = null;
+  /** Of the read that waits. It is rejected through it too: one closure less for each read. */
+  #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
   /** Whether it is `next()` that waits. */
   #iterating = false;
   #chunks: Uint8Array[] | null = null;
@@ -84,7 +84,7 @@ export abstract class EventedConnection implements RawConnection {
   received(chunk: Uint8Array): void {
     const resolve = this.#resolve;
     if (resolve !== null) {
-      this.#resolve = this.#reject = null;
+      this.#resolve = null;
       resolve(this.#iterating ? { done: false, value: chunk } : chunk);
       return;
     }
@@ -98,7 +98,7 @@ export abstract class EventedConnection implements RawConnection {
   ended(): void {
     this.#ended = true;
     const resolve = this.#resolve;
-    this.#resolve = this.#reject = null;
+    this.#resolve = null;
     resolve?.(this.#iterating ? DONE : null);
   }
 
@@ -108,7 +108,9 @@ export abstract class EventedConnection implements RawConnection {
     this.#gone = true;
     // What happens to a connection that was closed here is nobody's error any more.
     this.#error = this.#closedHere ? null : error;
-    this.#failRead();
+    // In order: some runtimes say this alone when both ends have ended their sides.
+    if (error === null && !this.#closedHere) this.ended();
+    else this.#failRead();
     this.#onclose?.(this.#error);
   }
 
@@ -124,7 +126,10 @@ export abstract class EventedConnection implements RawConnection {
 
   /** What an operation on a dead connection gets. */
   protected closeError(syscall: string): SocketError {
-    return this.#error ?? new SocketError("ECONNABORTED", { syscall, address: this.remoteAddress });
+    if (this.#error !== null) return this.#error;
+    // After an end in order on both sides there is nobody to write to.
+    const code = this.#gone && !this.#closedHere && syscall !== "read" ? "EPIPE" : "ECONNABORTED";
+    return new SocketError(code, { syscall, address: this.remoteAddress });
   }
 
   #pull(iterating: boolean): Promise<Pulled> {
@@ -141,10 +146,7 @@ export abstract class EventedConnection implements RawConnection {
     if (this.#resolve !== null) return Promise.reject(alreadyReading());
     if (this.#paused) this.watch();
     this.#iterating = iterating;
-    return new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    return new Promise((resolve) => this.#resolve = resolve);
   }
 
   /** The end of receiving by this side's choice; false the second time. */
@@ -158,8 +160,8 @@ export abstract class EventedConnection implements RawConnection {
   }
 
   #failRead(): void {
-    const reject = this.#reject;
-    this.#resolve = this.#reject = null;
-    reject?.(this.closeError("read"));
+    const resolve = this.#resolve;
+    this.#resolve = null;
+    resolve?.(Promise.reject(this.closeError("read")));
   }
 }

@@ -1,0 +1,32 @@
+/** What a child process runs: it loads the handler's module and handles the requests that come through the link. */
+import type * as net from "node:net";
+import { Guest, type GuestStart } from "../../src/relay/guest.ts";
+import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
+import { type ProcessFailure, REPORT } from "./processes.ts";
+
+// A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
+
+const { connect } = process.getBuiltinModule("node:net") as typeof net;
+const link = connect({ path: process.argv[2]! });
+const send = (channel: number, type: number, payload?: Uint8Array) => void link.write(encodeFrame(channel, type, payload));
+let guest: Guest | null = null;
+
+async function begin(start: GuestStart): Promise<void> {
+  try {
+    guest = await Guest.start(start, send);
+    send(0, REPORT);
+  } catch (error) {
+    const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+    send(0, REPORT, new TextEncoder().encode(JSON.stringify({ name, message, stack } satisfies ProcessFailure)));
+  }
+}
+
+const decoder = new FrameDecoder((channel, type, payload) => {
+  if (guest === null) void begin(JSON.parse(new TextDecoder().decode(payload)));
+  else guest.receive(channel, type, payload);
+});
+link.on("data", (chunk) => decoder.push(chunk as Uint8Array));
+link.on("error", () => {});
+// The server is gone, or has no use for this process any more.
+link.on("close", () => process.exit(0));

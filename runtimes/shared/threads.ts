@@ -1,0 +1,42 @@
+import type * as workerThreads from "node:worker_threads";
+import type { Thread, ThreadOptions } from "../../src/runtime.ts";
+
+/** Threads that can run at the same time. */
+export const cores: number = process.getBuiltinModule("node:os").availableParallelism();
+
+/** What a thread says of itself, once. */
+export type ThreadReport = { ready: true } | { ready: false; name: string; message: string; stack: string | undefined };
+
+/** Starts a thread by way of `node:worker_threads`, which is the same on all runtimes. */
+export function spawnThread(options: ThreadOptions): Thread {
+  const { Worker } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
+  const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options });
+  const ready = Promise.withResolvers<void>();
+  const exited = Promise.withResolvers<Error>();
+  let failure: Error | null = null;
+  worker.on("message", (report: ThreadReport) => {
+    if (report.ready) return ready.resolve();
+    const { name, message, stack } = report;
+    ready.reject(Object.defineProperties(new Error(message), { name: { value: name }, stack: { value: stack } }));
+  });
+  worker.on("error", (error: Error) => {
+    failure = error;
+    // Bun sends no exit code with it, and some errors no exit at all.
+    exited.resolve(error);
+    void worker.terminate();
+  });
+  worker.on("exit", (code: number) => {
+    const error = failure ?? new Error(`the thread ended with exit status ${code}`);
+    ready.reject(error);
+    exited.resolve(error);
+  });
+  return {
+    ready: ready.promise,
+    exited: exited.promise,
+    keepAlive(on) {
+      if (on) worker.ref();
+      else worker.unref();
+    },
+    terminate: () => void worker.terminate(),
+  };
+}

@@ -1,0 +1,114 @@
+/** What the frames between a server and its workers mean, and how what they carry is written. */
+import type { Address } from "../address.ts";
+import { SocketError, SystemExit } from "../errors.ts";
+
+/** The types of frames. Each belongs to a request, whose number is its channel. */
+export const FRAME = {
+  /** To the worker: a connection to handle; {@linkcode Opened} as JSON. */
+  OPEN: 1,
+  /** To the worker: a datagram to handle; the length of a {@linkcode Opened} as JSON, that, and the data. */
+  DATAGRAM: 2,
+  /** Both ways: bytes of the connection. */
+  DATA: 3,
+  /** Both ways: the end of the stream. */
+  END: 4,
+  /** Both ways: so many more bytes may be sent; a word. */
+  CREDIT: 5,
+  /** To the worker: the connection is gone; an error as JSON, or nothing when it ended in order. */
+  LOST: 6,
+  /** To the server: closes the connection, or aborts it. */
+  CLOSE: 7,
+  ABORT: 8,
+  /** To the server: TCP_NODELAY and SO_KEEPALIVE, as JSON. */
+  OPTION: 9,
+  /** To the server: the handler is done; an error as JSON, or nothing. */
+  DONE: 10,
+  /** To the server: a datagram to send; its address as JSON as in DATAGRAM. The channel is a number of its own. */
+  SEND: 11,
+  /** To the worker: it was sent; an error as JSON, or nothing. */
+  SENT: 12,
+} as const;
+
+/** Bytes that may be under way in one direction of a connection. */
+export const WINDOW = 131_072;
+/** Credit is given back in pieces of at least this many bytes. */
+export const CREDIT_STEP = 32_768;
+
+/** What a worker is told of a request. */
+export interface Opened {
+  clientAddress: Address | null;
+  localAddress?: Address;
+  remoteAddress?: Address;
+  truncated?: boolean;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** A value as JSON in UTF-8. */
+export function encodeJson(value: unknown): Uint8Array {
+  return encoder.encode(JSON.stringify(value));
+}
+
+/** Reads what {@linkcode encodeJson} wrote. */
+export function decodeJson<T>(bytes: Uint8Array): T {
+  return JSON.parse(decoder.decode(bytes)) as T;
+}
+
+/** A value as JSON with data behind it. */
+export function encodeWithData(value: unknown, data: Uint8Array): Uint8Array {
+  const json = encodeJson(value);
+  const all = new Uint8Array(4 + json.length + data.length);
+  new DataView(all.buffer).setUint32(0, json.length);
+  all.set(json, 4);
+  all.set(data, 4 + json.length);
+  return all;
+}
+
+/** Reads what {@linkcode encodeWithData} wrote. */
+export function decodeWithData<T>(bytes: Uint8Array): [T, Uint8Array] {
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  return [decodeJson(bytes.subarray(4, 4 + length)), bytes.slice(4 + length)];
+}
+
+/** A number as a frame's bytes. */
+export function encodeCredit(bytes: number): Uint8Array {
+  return new Uint8Array(new Uint32Array([bytes]).buffer);
+}
+
+/** Reads what {@linkcode encodeCredit} wrote. */
+export function decodeCredit(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+}
+
+interface PlainError {
+  name: string;
+  message: string;
+  stack?: string | undefined;
+  code?: string | undefined;
+  exitCode?: number | undefined;
+}
+
+/** An error as JSON: what a reader of a log needs of it. Structured cloning would lose its class and its code too. */
+export function encodeError(error: unknown): Uint8Array {
+  if (!(error instanceof Error)) return encodeJson({ name: "Error", message: `a handler threw ${String(error)}` });
+  const { name, message, stack } = error;
+  const plain: PlainError = { name, message, stack };
+  if (error instanceof SocketError) plain.code = error.code;
+  if (error instanceof SystemExit) plain.exitCode = error.exitCode;
+  return encodeJson(plain);
+}
+
+/** The error again, of the same class where that is one of this package's that matter to a server. */
+export function decodeError(bytes: Uint8Array): Error {
+  const { name, message, stack, code, exitCode } = decodeJson<PlainError>(bytes);
+  if (exitCode !== undefined) return new SystemExit(exitCode);
+  const error = code === undefined ? new Error(message) : new SocketError(code, {}, message);
+  // The message as it was, and where in the worker it came from.
+  Object.defineProperties(error, {
+    message: { value: message },
+    stack: { value: stack ?? `${name}: ${message}` },
+    ...(code === undefined ? { name: { value: name } } : {}),
+  });
+  return error;
+}

@@ -1,0 +1,270 @@
+import { type Address, formatAddress } from "../address.ts";
+import { type BaseRequestHandler, runHandler } from "../base_request_handler.ts";
+import type { BaseServer, RequestHandlerClass } from "../base_server.ts";
+import { Connection } from "../connection.ts";
+import { Datagram } from "../datagram.ts";
+import { DatagramSocket } from "../datagram_socket.ts";
+import { SocketError } from "../errors.ts";
+import { EventedConnection } from "../evented_connection.ts";
+import { handled, rejected } from "../promises.ts";
+import type { RawDatagram, RawDatagramSocket } from "../runtime.ts";
+import { SendQueue } from "../send_queue.ts";
+import {
+  CREDIT_STEP,
+  decodeCredit,
+  decodeError,
+  decodeJson,
+  decodeWithData,
+  encodeCredit,
+  encodeError,
+  encodeJson,
+  encodeWithData,
+  FRAME,
+  type Opened,
+  WINDOW,
+} from "./frames.ts";
+import type { Send } from "./host.ts";
+import { MAX_PAYLOAD } from "./ring.ts";
+
+/** What a worker is started with. */
+export interface GuestStart {
+  /** The URL of the handler's module; a fragment names the export, `default` without one. */
+  module: string;
+  /** The address that the server is bound to. */
+  serverAddress: Address;
+  /** The server's `data`. */
+  data: unknown;
+}
+
+/** The worker's end of the relay: runs handlers on requests that the server hands over. */
+export class Guest {
+  #send: Send;
+  #Handler: RequestHandlerClass<never>;
+  #server: BaseServer<never>;
+  #connections = new Map<number, RemoteConnection>();
+  #socket: RemoteDatagramSocket;
+  #wrapped: DatagramSocket;
+
+  private constructor(send: Send, Handler: RequestHandlerClass<never>, { serverAddress, data }: GuestStart) {
+    this.#send = send;
+    this.#Handler = Handler;
+    // What a handler can know of a server that runs elsewhere.
+    this.#server = { serverAddress, data } as unknown as BaseServer<never>;
+    this.#socket = new RemoteDatagramSocket(serverAddress, send);
+    this.#wrapped = new DatagramSocket(this.#socket);
+  }
+
+  /** Loads the handler's module. */
+  static async start(start: GuestStart, send: Send): Promise<Guest> {
+    const url = new URL(start.module);
+    const name = url.hash === "" ? "default" : decodeURIComponent(url.hash.slice(1));
+    url.hash = "";
+    const Handler = (await import(url.href))[name];
+    if (typeof Handler !== "function" || typeof Handler.prototype?.handle !== "function") {
+      throw new TypeError(`${url.href} must export a class with a handle() method as ${name}, got ${String(Handler)}`);
+    }
+    return new Guest(send, Handler, start);
+  }
+
+  /** A frame has come from the server. */
+  receive(channel: number, type: number, payload: Uint8Array): void {
+    switch (type) {
+      case FRAME.OPEN: {
+        const opened = decodeJson<Opened>(payload);
+        const connection = new RemoteConnection(opened, (type, payload) => this.#send(channel, type, payload));
+        this.#connections.set(channel, connection);
+        return this.#run(channel, new Connection(connection), opened.clientAddress);
+      }
+      case FRAME.DATAGRAM: {
+        const [{ clientAddress, truncated }, data] = decodeWithData<Opened>(payload);
+        const datagram = { data, address: clientAddress, truncated: truncated === true };
+        return this.#run(channel, new Datagram(datagram, this.#wrapped), clientAddress);
+      }
+      case FRAME.SENT:
+        return this.#socket.sent(channel, payload);
+      default:
+        this.#connections.get(channel)?.receive(type, payload);
+    }
+  }
+
+  #run(channel: number, request: Connection | Datagram, clientAddress: Address | null): void {
+    const done = (error?: unknown) => {
+      this.#connections.get(channel)?.over();
+      this.#connections.delete(channel);
+      this.#send(channel, FRAME.DONE, error === undefined ? undefined : encodeError(error));
+    };
+    const finish = async () => {
+      // What the handler has written and not awaited.
+      await this.#connections.get(channel)?.flushed();
+      done();
+    };
+    try {
+      const handler: BaseRequestHandler<never> = new this.#Handler(request as never, clientAddress, this.#server);
+      Promise.resolve(runHandler(handler)).then(finish).catch(done);
+    } catch (error) {
+      done(error);
+    }
+  }
+}
+
+const LARGEST_DATAGRAM = 1 << 18;
+
+/** A connection whose socket the server has. */
+class RemoteConnection extends EventedConnection {
+  readonly localAddress: Address;
+  readonly remoteAddress: Address;
+  #send: (type: number, payload?: Uint8Array) => void;
+  #window = WINDOW;
+  #owed = 0;
+  #holding = false;
+  #sendEnded = false;
+  #unsent = new SendQueue((bytes) => this.#take(bytes));
+
+  constructor({ localAddress, remoteAddress }: Opened, send: (type: number, payload?: Uint8Array) => void) {
+    super();
+    this.localAddress = localAddress!;
+    this.remoteAddress = remoteAddress!;
+    this.#send = send;
+  }
+
+  receive(type: number, payload: Uint8Array): void {
+    switch (type) {
+      case FRAME.DATA:
+        this.#owed += payload.length;
+        this.received(payload);
+        if (!this.#holding && this.#owed >= CREDIT_STEP) this.#giveCredit();
+        return;
+      case FRAME.CREDIT:
+        this.#window += decodeCredit(payload);
+        return this.#unsent.flush();
+      case FRAME.END:
+        return this.ended();
+      case FRAME.LOST:
+        this.lost(payload.length === 0 ? null : decodeError(payload) as SocketError);
+        this.#unsent.fail(this.closeError("write"));
+    }
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (this.dead) return rejected(this.closeError("write"));
+    if (this.#sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    const sent = this.#unsent.empty ? this.#take(bytes) : 0;
+    if (sent < bytes.length) return this.#unsent.push(bytes.subarray(sent));
+  }
+
+  closeWrite(): void | Promise<void> {
+    if (this.dead) return rejected(this.closeError("shutdown"));
+    if (this.#sendEnded) return;
+    this.#sendEnded = true;
+    if (this.#unsent.empty) return this.#send(FRAME.END);
+    return this.#unsent.drained().then(() => this.#send(FRAME.END));
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#send(FRAME.OPTION, encodeJson({ noDelay: on }));
+  }
+
+  setKeepAlive(on: boolean | number): void {
+    this.#send(FRAME.OPTION, encodeJson({ keepAlive: on }));
+  }
+
+  /** Resolves when all that was written has been sent, or can't be any more. */
+  async flushed(): Promise<void> {
+    await this.#unsent.drained().catch(() => {});
+  }
+
+  /** The request is over, and the connection the server's again. */
+  over(): void {
+    this.lost(null);
+    this.#unsent.fail(this.closeError("write"));
+  }
+
+  protected finish(): void {
+    const close = () => {
+      this.#send(FRAME.CLOSE);
+      this.lost(null);
+    };
+    if (this.#unsent.empty) close();
+    else this.#unsent.drained().then(close, () => {});
+  }
+
+  protected destroy(): void {
+    this.#send(FRAME.ABORT);
+    this.lost(null);
+    this.#unsent.fail(this.closeError("write"));
+  }
+
+  protected pause(): void {
+    this.#holding = true;
+  }
+
+  protected resume(): void {
+    this.#holding = false;
+    if (this.#owed > 0) this.#giveCredit();
+  }
+
+  #giveCredit(): void {
+    this.#send(FRAME.CREDIT, encodeCredit(this.#owed));
+    this.#owed = 0;
+  }
+
+  #take(bytes: Uint8Array): number {
+    let sent = 0;
+    while (sent < bytes.length && this.#window > 0) {
+      const size = Math.min(bytes.length - sent, this.#window, MAX_PAYLOAD);
+      this.#window -= size;
+      this.#send(FRAME.DATA, size === bytes.length ? bytes : bytes.subarray(sent, sent + size));
+      sent += size;
+    }
+    return sent;
+  }
+}
+
+/** The server's datagram socket, as a worker has it: it sends from the server's address, and what comes there goes to the server. */
+class RemoteDatagramSocket implements RawDatagramSocket {
+  readonly address: Address;
+  readonly dropped = 0;
+  #send: Send;
+  #last = 0;
+  #sending = new Map<number, PromiseWithResolvers<void>>();
+
+  constructor(address: Address, send: Send) {
+    this.address = address;
+    this.#send = send;
+  }
+
+  send(bytes: Uint8Array, to: Address): Promise<void> {
+    // More than any system takes in a datagram; it might not fit into the ring.
+    if (bytes.length > LARGEST_DATAGRAM) return rejected(new SocketError("EMSGSIZE", { syscall: "send", address: to }));
+    const done = Promise.withResolvers<void>();
+    const channel = this.#last = this.#last + 1 | 0;
+    this.#sending.set(channel, done);
+    this.#send(channel, FRAME.SEND, encodeWithData(to, bytes));
+    return handled(done.promise);
+  }
+
+  sent(channel: number, error: Uint8Array): void {
+    const done = this.#sending.get(channel);
+    this.#sending.delete(channel);
+    if (error.length === 0) done?.resolve();
+    else done?.reject(decodeError(error));
+  }
+
+  receive(): Promise<RawDatagram | null> {
+    return Promise.reject(this.#elsewhere());
+  }
+
+  interrupt(): void {}
+
+  setMembership(): Promise<void> {
+    return Promise.reject(this.#elsewhere());
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #elsewhere(): TypeError {
+    return new TypeError(`the socket of ${formatAddress(this.address)} is the server's: a worker only sends on it`);
+  }
+}

@@ -1,0 +1,195 @@
+import type { Address } from "../address.ts";
+import { Connection } from "../connection.ts";
+import type { Datagram } from "../datagram.ts";
+import { SocketError } from "../errors.ts";
+import { ignore } from "../promises.ts";
+import {
+  CREDIT_STEP,
+  decodeCredit,
+  decodeError,
+  decodeJson,
+  decodeWithData,
+  encodeCredit,
+  encodeError,
+  encodeJson,
+  encodeWithData,
+  FRAME,
+  type Opened,
+  WINDOW,
+} from "./frames.ts";
+import { MAX_PAYLOAD } from "./ring.ts";
+
+/** Sends a frame to a worker. */
+export type Send = (channel: number, type: number, payload?: Uint8Array) => void;
+
+/** Sends a datagram from the server's own socket. */
+export type SendDatagram = (data: Uint8Array, to: Address) => void | Promise<void>;
+
+/** The server's end of the relay to one worker: hands it requests and carries their bytes. */
+export class Host {
+  #send: Send;
+  #sendDatagram: SendDatagram;
+  #requests = new Map<number, { request: unknown; done: PromiseWithResolvers<void>; relay: ConnectionRelay | null }>();
+  #last = 0;
+
+  /**
+   * @param send Sends a frame to the worker.
+   * @param sendDatagram Sends a datagram from the server's own socket.
+   */
+  constructor(send: Send, sendDatagram: SendDatagram) {
+    this.#send = send;
+    this.#sendDatagram = sendDatagram;
+  }
+
+  /** Requests that the worker has not finished. */
+  get active(): number {
+    return this.#requests.size;
+  }
+
+  /** Has the worker handle a request; resolves when its handler is done, rejects with what it threw. */
+  run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+    const channel = this.#last = this.#last + 1 | 0;
+    const done = Promise.withResolvers<void>();
+    let relay: ConnectionRelay | null = null;
+    if (request instanceof Connection) {
+      const { localAddress, remoteAddress } = request;
+      this.#send(channel, FRAME.OPEN, encodeJson({ clientAddress, localAddress, remoteAddress } satisfies Opened));
+      relay = new ConnectionRelay(request, (type, payload) => this.#send(channel, type, payload));
+    } else {
+      const opened: Opened = { clientAddress, truncated: request.truncated };
+      this.#send(channel, FRAME.DATAGRAM, encodeWithData(opened, request.data));
+    }
+    this.#requests.set(channel, { request, done, relay });
+    return done.promise;
+  }
+
+  /** A frame has come from the worker. */
+  receive(channel: number, type: number, payload: Uint8Array): void {
+    if (type === FRAME.SEND) return this.#sendFrom(channel, payload);
+    const request = this.#requests.get(channel);
+    if (request === undefined) return;
+    if (type !== FRAME.DONE) return request.relay?.receive(type, payload);
+    this.#requests.delete(channel);
+    request.relay?.stop();
+    if (payload.length === 0) request.done.resolve();
+    else request.done.reject(decodeError(payload));
+  }
+
+  /** Makes the handler of a request fail soon, if it is here. */
+  abort(request: unknown): void {
+    for (const entry of this.#requests.values()) {
+      if (entry.request === request) entry.relay?.lost(new SocketError("ECONNABORTED"));
+    }
+  }
+
+  /** The worker is gone: its requests fail. */
+  fail(error: Error): void {
+    for (const { done, relay } of this.#requests.values()) {
+      relay?.stop();
+      done.reject(error);
+    }
+    this.#requests.clear();
+  }
+
+  #sendFrom(channel: number, payload: Uint8Array): void {
+    const [to, data] = decodeWithData<Address>(payload);
+    const sent = (error?: unknown) => this.#send(channel, FRAME.SENT, error === undefined ? undefined : encodeError(error));
+    try {
+      const pending = this.#sendDatagram(data, to);
+      if (pending === undefined) sent();
+      else pending.then(() => sent(), sent);
+    } catch (error) {
+      sent(error);
+    }
+  }
+}
+
+/** Carries the bytes of one connection to a worker and back, in bounded memory. */
+class ConnectionRelay {
+  #connection: Connection;
+  #send: (type: number, payload?: Uint8Array) => void;
+  #window = WINDOW;
+  #room: (() => void) | null = null;
+  #owed = 0;
+  #stopped = false;
+
+  constructor(connection: Connection, send: (type: number, payload?: Uint8Array) => void) {
+    this.#connection = connection;
+    this.#send = send;
+    void this.#pump();
+    // While nothing may be sent to the worker, nothing is read here, and this alone tells of a peer that is lost.
+    void connection.closed.then(() => {
+      if (connection.error !== null) this.lost(connection.error);
+    });
+  }
+
+  receive(type: number, payload: Uint8Array): void {
+    const connection = this.#connection;
+    switch (type) {
+      case FRAME.DATA: {
+        const pending = connection.write(payload);
+        if (pending === undefined) this.#written(payload.length);
+        else pending.then(() => this.#written(payload.length), (error) => this.lost(error));
+        return;
+      }
+      case FRAME.CREDIT:
+        this.#window += decodeCredit(payload);
+        this.#room?.();
+        return;
+      case FRAME.END:
+        connection.closeWrite().catch(ignore);
+        return;
+      case FRAME.CLOSE:
+        void connection.close();
+        return;
+      case FRAME.ABORT:
+        connection.abort();
+        return;
+      case FRAME.OPTION: {
+        const { noDelay, keepAlive } = decodeJson<{ noDelay?: boolean; keepAlive?: boolean | number }>(payload);
+        if (noDelay !== undefined) connection.setNoDelay(noDelay);
+        if (keepAlive !== undefined) connection.setKeepAlive(keepAlive);
+      }
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#room?.();
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      for await (const chunk of this.#connection) {
+        for (let sent = 0; sent < chunk.length;) {
+          while (this.#window === 0 && !this.#stopped) await new Promise<void>((resolve) => this.#room = resolve);
+          if (this.#stopped) return;
+          const size = Math.min(chunk.length - sent, this.#window, MAX_PAYLOAD);
+          this.#window -= size;
+          this.#send(FRAME.DATA, size === chunk.length ? chunk : chunk.subarray(sent, sent + size));
+          sent += size;
+        }
+        if (this.#stopped) return;
+      }
+      if (!this.#stopped) this.#send(FRAME.END);
+      await this.#connection.closed;
+      this.lost(this.#connection.error);
+    } catch (error) {
+      this.lost(error);
+    }
+  }
+
+  #written(size: number): void {
+    this.#owed += size;
+    if (this.#owed < CREDIT_STEP || this.#stopped) return;
+    this.#send(FRAME.CREDIT, encodeCredit(this.#owed));
+    this.#owed = 0;
+  }
+
+  /** The connection is gone: with the reason when it was lost, `null` when it ended in order. */
+  lost(error: unknown): void {
+    if (this.#stopped) return;
+    this.stop();
+    this.#send(FRAME.LOST, error === null ? undefined : encodeError(error));
+  }
+}

@@ -1,0 +1,128 @@
+import type { Address } from "./address.ts";
+import type { ServerClass } from "./async_mixin.ts";
+import type { Connection } from "./connection.ts";
+import type { Datagram } from "./datagram.ts";
+import type { DatagramSocket } from "./datagram_socket.ts";
+import { ThreadPool } from "./thread_pool.ts";
+import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
+
+/** Options that a threading server takes beside those of the class it is made of. Each sets the server's field of the same name. */
+export interface ThreadingOptions {
+  /** See {@linkcode ThreadingFields.maxThreads}. */
+  maxThreads?: number;
+  /** See {@linkcode ThreadingFields.spareThreads}. */
+  spareThreads?: number;
+  /** See {@linkcode ThreadingFields.maxRequestsPerThread}. */
+  maxRequestsPerThread?: number;
+  /** See {@linkcode ThreadingFields.daemonThreads}. */
+  daemonThreads?: boolean;
+}
+
+/** The fields that {@linkcode ThreadingMixIn} adds to a server. */
+export interface ThreadingFields {
+  /** Threads that may run at once: by default as many as there are cores. Each handles any number of requests, interleaved. */
+  maxThreads: number;
+  /** Threads that `activate()` starts ahead, 1 by default: what is wrong with the handler's module shows there. */
+  spareThreads: number;
+  /** Requests after which a thread is replaced by a fresh one: `Infinity` by default. */
+  maxRequestsPerThread: number;
+  /**
+   * Whether the process may exit while threads handle requests: `false` by default, as in `socketserver`: it doesn't end before they
+   * have.
+   */
+  daemonThreads: boolean;
+  /** Threads that are running. */
+  readonly threads: number;
+}
+
+/** The class that {@linkcode ThreadingMixIn} makes: its handler is named by the URL of a module. */
+export type ThreadingServerClass<B extends ServerClass> = new (
+  address: string | Address,
+  handler: URL | string,
+  options?: ConstructorParameters<B>[2] & ThreadingOptions,
+) => InstanceType<B> & ThreadingFields;
+
+/**
+ * Handles each request in a worker thread, so that one that computes doesn't make the others wait.
+ *
+ * A thread has its own memory: it can't be given a class, so the handler is named by the URL of the module that exports it, which every
+ * thread loads once. The sockets stay in the main thread, which hands their bytes over; the connection that a handler has keeps every
+ * promise of {@linkcode Connection}. `this.server` has `serverAddress` and `data` there. `verifyRequest` and the other hooks run in the
+ * main thread.
+ *
+ * @param Base The server class to derive from.
+ * @returns A class derived from it.
+ *
+ * @example
+ * ```ts
+ * import { TCPServer, ThreadingMixIn } from "@sockets/server";
+ *
+ * class HashServer extends ThreadingMixIn(TCPServer) {}
+ *
+ * // hash_handler.ts exports the handler class as `default`; "./handlers.ts#HashHandler" would name another export.
+ * const server = new HashServer("tcp://127.0.0.1:0", new URL("./hash_handler.ts", import.meta.url), { maxThreads: 4 });
+ * await server.serverClose();
+ * ```
+ */
+export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerClass<B> {
+  abstract class ThreadingServer extends (Base as ServerClass) implements ThreadingFields {
+    protected override readonly concurrent = true;
+    maxThreads: number = this.runtime.capabilities.cores;
+    spareThreads = 1;
+    maxRequestsPerThread = Infinity;
+    daemonThreads = false;
+    #pool: ThreadPool | null = null;
+
+    get threads(): number {
+      return this.#pool?.size ?? 0;
+    }
+
+    protected override checkHandler(handler: unknown): void {
+      checkHandlerUrl(handler, "thread");
+    }
+
+    protected override validate(): void {
+      super.validate();
+      checkCount("maxThreads", this.maxThreads, 1);
+      checkCount("spareThreads", this.spareThreads, 0);
+      checkCount("maxRequestsPerThread", this.maxRequestsPerThread, 1);
+    }
+
+    override async serverActivate(): Promise<void> {
+      await super.serverActivate();
+      const { runtime, serverAddress, data, maxThreads, maxRequestsPerThread, daemonThreads: daemon } = this;
+      const pool = new ThreadPool({
+        runtime,
+        start: { module: String(this.RequestHandlerClass), serverAddress, data },
+        maxThreads,
+        maxRequestsPerThread,
+        daemon,
+        sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+      });
+      try {
+        await pool.warm(this.spareThreads);
+      } catch (error) {
+        pool.close(true);
+        throw error;
+      }
+      this.#pool = pool;
+    }
+
+    override finishRequest(request: Connection | Datagram, clientAddress: Address | null): void | Promise<void> {
+      return this.#pool!.run(request, clientAddress);
+    }
+
+    protected override abortRequest(request: Connection | Datagram): void {
+      super.abortRequest(request);
+      this.#pool?.abort(request);
+    }
+
+    override async serverClose(): Promise<void> {
+      await super.serverClose();
+      // Whoever is still busy has been told to stop and had time to; or, with blockOnClose off, is left to finish.
+      await this.#pool?.close(this.blockOnClose);
+    }
+  }
+  Object.defineProperty(ThreadingServer, "name", { value: `Threading${Base.name}` });
+  return ThreadingServer as unknown as ThreadingServerClass<B>;
+}

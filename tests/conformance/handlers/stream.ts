@@ -1,0 +1,100 @@
+/** Handlers for connections that the tests run in threads and processes. */
+import { BaseRequestHandler, Mutex, SocketError, StreamRequestHandler, SystemExit } from "@sockets/server";
+
+export default class Echo extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    for await (const chunk of this.request) await this.request.write(chunk);
+  }
+}
+
+/** What a handler knows, as JSON. */
+export class Facts extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { clientAddress, request: { localAddress, remoteAddress }, server: { serverAddress, data } } = this;
+    await this.request.write(JSON.stringify({ clientAddress, localAddress, remoteAddress, serverAddress, data }));
+  }
+}
+
+export class Lines extends StreamRequestHandler {
+  override wbufsize = 1024;
+  override async handle(): Promise<void> {
+    for await (const line of this.rfile) await this.wfile.write(`<${line}>`);
+  }
+}
+
+/** Does as it is told. */
+export class Obedient extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const command = new TextDecoder().decode(await this.request.read() ?? undefined);
+    switch (command) {
+      case "throw":
+        throw new RangeError("a handler's own");
+      case "system exit":
+        throw new SystemExit(3);
+      case "reject":
+        void Promise.reject(new Error("nobody caught this"));
+        return new Promise(() => {});
+      case "exit":
+        process.exit(7);
+      case "wait":
+        await this.request.write("waiting");
+        await this.request.read();
+        await this.request.write("over");
+        return;
+      case "never":
+        await this.request.write("never");
+        return new Promise(() => {});
+      case "compute":
+        await this.request.write("computing");
+        for (const end = Date.now() + 300; Date.now() < end;);
+        await this.request.write("computed");
+        return;
+      case "time out":
+        this.request.timeout = 20;
+        await this.request.write(await this.request.read().catch((error: SocketError) => error.code) ?? "");
+        return;
+      case "pid":
+        await this.request.write(String(process.pid));
+        return;
+      default:
+        await this.request.write(command);
+    }
+  }
+}
+
+/** Reads nothing until the connection is gone. */
+export class Deaf extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    await this.request.closed;
+  }
+}
+
+let counter = 0;
+
+/** Counts what it has handled, in memory of its own and in shared memory. */
+export class Counter extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { data } = this.server;
+    if (data instanceof SharedArrayBuffer) Atomics.add(new Int32Array(data), 0, 1);
+    await this.request.write(String(++counter));
+  }
+}
+
+/** Counts in shared memory, with a pause between reading and writing: only a lock makes that right. */
+export class Guarded extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { count, buffer } = this.server.data as { count: SharedArrayBuffer; buffer: SharedArrayBuffer };
+    const mutex = new Mutex(buffer);
+    const counter = new Int32Array(count);
+    for (let i = 0; i < 250; i++) {
+      const lock = await mutex.lock();
+      const before = counter[0]!;
+      if (i % 10 === 0) await Promise.resolve();
+      counter[0] = before + 1;
+      lock.unlock();
+    }
+    await this.request.write("done");
+  }
+}
+
+export const notAHandler = 42;

@@ -1,0 +1,426 @@
+/** What servers promise whose handlers run in threads and in child processes, on every transport and adapter. */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  BaseRequestHandler,
+  connect,
+  type Connection,
+  ForkingTCPServer,
+  ForkingUDPServer,
+  ForkingUnixDatagramServer,
+  ForkingUnixStreamServer,
+  formatAddress,
+  getRuntime,
+  Mutex,
+  SocketError,
+  SystemExit,
+  type TCPServer,
+  ThreadingTCPServer,
+  ThreadingUDPServer,
+  ThreadingUnixDatagramServer,
+  ThreadingUnixStreamServer,
+  type UDPServer,
+} from "@sockets/server";
+import { memory } from "@sockets/server/testing";
+import { test } from "node:test";
+import { type Adapter, adapters, freshPath } from "./adapters.ts";
+import { type DatagramClient, openDatagramClient } from "./datagram_clients.ts";
+import { until } from "./serving.ts";
+
+/** The classes, whose handlers are named by URL; what differs in their options doesn't matter here. */
+// deno-lint-ignore no-explicit-any
+type WorkerServer<S> = new (address: string, handler: URL | string, options?: Record<string, unknown>) => S & Record<string, any>;
+type Mode = "threading" | "forking";
+
+const STREAM = {
+  threading: { tcp: ThreadingTCPServer, unix: ThreadingUnixStreamServer },
+  forking: { tcp: ForkingTCPServer, unix: ForkingUnixStreamServer },
+} as unknown as Record<Mode, Record<"tcp" | "unix", WorkerServer<TCPServer>>>;
+const DATAGRAM = {
+  threading: { udp: ThreadingUDPServer, unixgram: ThreadingUnixDatagramServer },
+  forking: { udp: ForkingUDPServer, unixgram: ForkingUnixDatagramServer },
+} as unknown as Record<Mode, Record<"udp" | "unixgram", WorkerServer<UDPServer>>>;
+
+/** Few workers, used again and again: starting one takes a processor a tenth of a second. */
+const FEW = {
+  threading: { maxThreads: 2 },
+  forking: { maxChildren: 2, requestsPerChild: Infinity },
+};
+
+const streamHandler = (name = "default") => new URL(`./handlers/stream.ts#${name}`, import.meta.url);
+const datagramHandler = (name = "default") => new URL(`./handlers/datagram.ts#${name}`, import.meta.url);
+const text = (bytes: Uint8Array | null) => new TextDecoder().decode(bytes ?? undefined);
+
+for (const mode of ["threading", "forking"] as const) {
+  for (const adapter of adapters) streamCases(mode, adapter);
+  for (const runtime of [getRuntime(), memory]) {
+    for (const transport of ["udp", "unixgram"] as const) {
+      if (transport === "udp" || runtime.capabilities.unixDatagram === true) datagramCases(mode, runtime, transport);
+    }
+  }
+  faults(mode);
+}
+
+interface Errors {
+  errors: unknown[];
+}
+
+/** The options that servers of a mode have: an option that is none is an error. */
+function only(mode: Mode, { spareThreads, spareChildren, ...rest }: Record<string, unknown>): Record<string, unknown> {
+  return { ...rest, ...(mode === "threading" ? { spareThreads } : { spareChildren }) };
+}
+
+/** Serves while `use` runs, and keeps the errors instead of printing them. */
+async function serving<S extends TCPServer | UDPServer>(
+  Server: WorkerServer<S>,
+  address: string,
+  handler: URL,
+  options: Record<string, unknown>,
+  use: (server: S & Errors) => Promise<void>,
+): Promise<void> {
+  const server = new Server(address, handler, options) as S & Errors;
+  server.errors = [];
+  server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void server.errors.push(error);
+  await server.activate();
+  const served = server.serveForever();
+  served.catch(() => {});
+  try {
+    await use(server);
+  } finally {
+    await server.shutdown({ drain: 0 });
+    await server.serverClose();
+  }
+}
+
+function streamCases(mode: Mode, adapter: Adapter): void {
+  const { runtime, transport, freshAddress, open } = adapter;
+  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} ${transport} ${mode}: ${name}`, body);
+  const during = (handler: string, use: (server: TCPServer & Errors) => Promise<void>, options = {}) =>
+    serving(
+      STREAM[mode][transport],
+      freshAddress(),
+      streamHandler(handler),
+      { runtime, ...FEW[mode], ...only(mode, options) },
+      use,
+    );
+
+  it("8 MiB come back byte for byte, and the end after them", () =>
+    during("default", async (server) => {
+      const client = await open(server);
+      const sent = new Uint8Array(8 << 20).map((_, i) => (i * 31 + (i >> 8)) & 255);
+      const received = client.readAll();
+      await client.write(sent);
+      await client.end();
+      assertEquals(Buffer.compare(await received, sent), 0);
+    }));
+
+  it("thirty clients, one after the other and at once", () =>
+    during("default", async (server) => {
+      const talk = async (i: number) => {
+        const client = await open(server);
+        await client.write(`client ${i}`);
+        await client.end();
+        assertEquals(text(await client.readAll()), `client ${i}`);
+      };
+      for (let i = 0; i < 10; i++) await talk(i);
+      await Promise.all(Array.from({ length: 20 }, (_, i) => talk(i)));
+      await until(() => server.stats.active === 0);
+      assertEquals([server.stats.accepted, server.stats.errors], [30, 0]);
+    }));
+
+  it("a handler knows both addresses, the server's and its data", () =>
+    during("Facts", async (server) => {
+      const client = await open(server);
+      const facts = JSON.parse(text(await client.readAll()));
+      assertEquals(facts.serverAddress, server.serverAddress);
+      assertEquals(facts.localAddress, server.serverAddress);
+      assertEquals(facts.data, { greeting: "hello" });
+      assertEquals(facts.clientAddress, transport === "tcp" ? facts.remoteAddress : null);
+      if (transport === "tcp") assertEquals(facts.clientAddress.port, client.port);
+      await client.end();
+    }, { data: { greeting: "hello" } }));
+
+  it("rfile and wfile", () =>
+    during("Lines", async (server) => {
+      const client = await open(server);
+      for (const piece of ["one\r", "\ntwo\nthr", "ee\nlast"]) await client.write(piece);
+      await client.end();
+      assertEquals(text(await client.readAll()), "<one><two><three><last>");
+    }));
+
+  it("an error of a handler is handled in the server, and tells where it came from; the next request is fine", () =>
+    during("Obedient", async (server) => {
+      for (const command of ["throw", "fine"]) {
+        const client = await open(server);
+        await client.write(command);
+        assertEquals(text(await client.readAll()), command === "fine" ? "fine" : "");
+        await client.end();
+      }
+      const [error] = server.errors as Error[];
+      assertEquals([server.errors.length, error!.name, error!.message], [1, "RangeError", "a handler's own"]);
+      assert(error!.stack!.includes("handlers/stream.ts"), error!.stack);
+    }));
+
+  it("a connection that is lost ends the handler's waiting; a peer that isn't read is stopped", () =>
+    during("Deaf", async (server) => {
+      const client = await connect(server.serverAddress, { runtime });
+      client.timeout = 300;
+      let sent = 0;
+      const error = await assertRejects(async () => {
+        for (;; sent += 1 << 16) await client.write(new Uint8Array(1 << 16));
+      }, SocketError);
+      assertEquals(error.code, "ETIMEDOUT");
+      assert(sent < 32 << 20, `${sent} bytes were taken`);
+      client.abort();
+      await server.shutdown({ drain: 0 });
+      assertEquals(server.stats.active, 0);
+    }));
+
+  it("a read that times out is ETIMEDOUT", () =>
+    during("Obedient", async (server) => {
+      const client = await open(server);
+      await client.write("time out");
+      assertEquals(text(await client.readAll()), "ETIMEDOUT");
+      await client.end();
+    }));
+
+  it("a handler that computes makes nobody wait", () =>
+    during("Obedient", async (server) => {
+      const busy = await open(server);
+      await busy.write("compute");
+      assertEquals(await busy.read(9), "computing");
+      const other = await open(server);
+      await other.write("quick");
+      const first = await Promise.race([other.readAll().then(text), busy.readAll().then(text)]);
+      assertEquals(first, "quick");
+      await Promise.all([busy.end(), other.end()]);
+    }, { spareThreads: 2, spareChildren: 2 }));
+
+  it("drain waits for a handler, then aborts it", () =>
+    during("Obedient", async (server) => {
+      const client = await open(server);
+      await client.write("wait");
+      assertEquals(await client.read(7), "waiting");
+      const down = server.shutdown({ drain: 10_000 });
+      await client.write("go");
+      assertEquals(text(await client.readAll()), "over");
+      await client.end();
+      await down;
+      const served = server.serveForever();
+      const stubborn = await open(server);
+      await stubborn.write("never");
+      assertEquals(await stubborn.read(5), "never");
+      await server.shutdown({ drain: 10 });
+      await served;
+      await stubborn.readAll();
+      await stubborn.end().catch(() => {});
+    }));
+}
+
+function datagramCases(mode: Mode, runtime: Adapter["runtime"], transport: "udp" | "unixgram"): void {
+  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} ${transport} ${mode}: ${name}`, body);
+  const during = (
+    handler: string,
+    use: (server: UDPServer & Errors, client: DatagramClient) => Promise<void>,
+  ) => {
+    const address = transport === "udp" ? "udp://127.0.0.1:0" : `unixgram:${freshPath()}`;
+    const options = { runtime, maxPacketSize: 40_000, ...FEW[mode] };
+    return serving(DATAGRAM[mode][transport], address, datagramHandler(handler), options, async (server) => {
+      const client = await openDatagramClient(server);
+      await use(server, client).finally(() => client.close());
+    });
+  };
+
+  it("datagrams of every size come back whole, from the server's own address", () =>
+    during("default", async (server, client) => {
+      for (const size of [0, 1, 1400, 40_000]) {
+        const sent = new Uint8Array(size).map((_, i) => i * 31 + (i >> 8));
+        await client.send(sent);
+        const { data, from } = await client.receive();
+        assertEquals(Buffer.compare(data, sent), 0);
+        assertEquals(from, formatAddress(server.serverAddress));
+      }
+      assertEquals(server.errors, []);
+    }));
+
+  it("two hundred, none of them lost", () =>
+    during("default", async (server, client) => {
+      const numbers = new Set<string>();
+      let sent = 0;
+      while (sent < 4) await client.send(String(sent++));
+      while (numbers.size < sent) {
+        numbers.add(text((await client.receive()).data));
+        if (sent < 200) await client.send(String(sent++));
+      }
+      assertEquals([numbers.size, server.stats.accepted], [200, 200]);
+    }));
+
+  it("DatagramRequestHandler, and what was cut", () =>
+    during("Lines", async (_server, client) => {
+      await client.send("one\ntwo");
+      assertEquals(text((await client.receive()).data), "<one><two>");
+      await client.send("x".repeat(40_001));
+      assertEquals(text((await client.receive()).data), `cut <${"x".repeat(40_000)}>`);
+    }));
+
+  it("errors of a handler and of a reply are handled in the server", () =>
+    during("Fails", async (server, client) => {
+      for (const what of ["throw", "long", "fine"]) await client.send(what);
+      assertEquals(text((await client.receive()).data), "fine");
+      await until(() => server.errors.length === 2);
+      assertEquals(
+        new Set(server.errors.map((error) => (error as SocketError).code ?? (error as Error).name)),
+        new Set(["RangeError", "EMSGSIZE"]),
+      );
+    }));
+}
+
+/** What goes wrong in workers; the transport doesn't matter to it. */
+function faults(mode: Mode): void {
+  const runtime = getRuntime();
+  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} tcp ${mode}: ${name}`, body);
+  const Server = STREAM[mode].tcp;
+  const during = (handler: string, use: (server: TCPServer & Errors) => Promise<void>, options = {}) =>
+    serving(Server, "tcp://127.0.0.1:0", streamHandler(handler), { ...FEW[mode], ...options }, use);
+  const ask = async (server: TCPServer, command: string) => {
+    const client = await connect(server.serverAddress);
+    await client.write(command);
+    return client;
+  };
+  const answer = async (client: Connection) => {
+    let all = "";
+    try {
+      for await (const chunk of client) all += text(chunk);
+    } catch {
+      // Reset: what came before is the answer.
+    }
+    await client.close();
+    return all;
+  };
+
+  for (
+    const [fault, cause] of [["exit", /exit status 7/], [
+      "reject",
+      mode === "threading" ? /nobody caught/ : /exit status 1/,
+    ]] as const
+  ) {
+    it(`a worker that dies of "${fault}" takes its own request with it; the pool heals`, () =>
+      during("Obedient", async (server) => {
+        await answer(await ask(server, fault));
+        await until(() => server.errors.length === 1);
+        assert(cause.test((server.errors[0] as Error).message), String(server.errors[0]));
+        assertEquals(await answer(await ask(server, "alive")), "alive");
+        assertEquals(await answer(await ask(server, "alive")), "alive");
+      }, mode === "threading" ? { maxThreads: 1 } : { maxChildren: 1 }));
+  }
+
+  it("SystemExit in a worker ends serveForever", async () => {
+    const server = new Server("tcp://127.0.0.1:0", streamHandler("Obedient"), FEW[mode]);
+    await server.activate();
+    const ended = assertRejects(() => server.serveForever(), SystemExit);
+    const client = await ask(server, "system exit");
+    assertEquals((await ended).exitCode, 3);
+    await answer(client);
+    await server.serverClose();
+  });
+
+  it("what is wrong with the handler's module shows in activate, and nothing stays bound", async () => {
+    const bad: [string, RegExp][] = [
+      ["./handlers/missing.ts", /missing\.ts/],
+      ["./handlers/syntax_error.txt", /./],
+      ["./handlers/stream.ts#nothing", /must export a class with a handle\(\) method as nothing, got undefined/],
+      ["./handlers/stream.ts#notAHandler", /as notAHandler, got 42/],
+    ];
+    for (const [module, message] of bad) {
+      const server = new Server("tcp://127.0.0.1:0", new URL(module, import.meta.url), FEW[mode]);
+      const error = await assertRejects(() => server.activate(), Error);
+      assert(message.test(error.message), `${module}: ${error}`);
+      await assertRejects(() => connect(server.serverAddress), SocketError);
+      await server.serverClose();
+    }
+  });
+
+  it("a class, or what is no URL, is a TypeError that says what to do", async () => {
+    const given = (handler: unknown) => new Server("tcp://127.0.0.1:0", handler as URL);
+    class Mine extends BaseRequestHandler {}
+    assertThrows(() => given(Mine), TypeError, "new URL(");
+    assertThrows(() => given("./handler.ts"), TypeError, "./handler.ts");
+    assertThrows(() => given(undefined), TypeError, "undefined");
+    for (
+      const options of mode === "threading"
+        ? [{ maxThreads: 0 }, { maxRequestsPerThread: 0 }]
+        : [{ maxChildren: 0 }, { requestsPerChild: 1.5 }]
+    ) {
+      const server = new Server("tcp://127.0.0.1:0", streamHandler(), options);
+      await assertRejects(() => server.activate(), RangeError, Object.keys(options)[0]);
+    }
+  });
+
+  if (mode === "threading") {
+    it("threads share what is passed to them, and are replaced after maxRequestsPerThread", async () => {
+      const shared = new SharedArrayBuffer(4);
+      await during("Counter", async (server) => {
+        const counted: string[] = [];
+        for (let i = 0; i < 4; i++) counted.push(await answer(await ask(server, "")));
+        assertEquals(counted, ["1", "2", "1", "2"]);
+        assertEquals(new Int32Array(shared)[0], 4);
+      }, { data: shared, maxThreads: 1, maxRequestsPerThread: 2 });
+    });
+
+    it("ten thousand increments under a Mutex by four threads are ten thousand", async () => {
+      const count = new SharedArrayBuffer(4);
+      const { buffer } = new Mutex();
+      await during("Guarded", async (server) => {
+        const done = await Promise.all(Array.from({ length: 40 }, async () => answer(await ask(server, ""))));
+        assertEquals(new Set(done), new Set(["done"]));
+        assertEquals(new Int32Array(count)[0], 10_000);
+      }, { data: { count, buffer }, maxThreads: 4, spareThreads: 4 });
+    });
+    return;
+  }
+
+  it("a fresh process for each request: what one changes never reaches the next", () =>
+    during("Counter", async (server) => {
+      for (let i = 0; i < 3; i++) assertEquals(await answer(await ask(server, "")), "1");
+    }, { requestsPerChild: 1 }));
+
+  it("a process is used again as often as requestsPerChild says", () =>
+    during("Counter", async (server) => {
+      const counted: string[] = [];
+      for (let i = 0; i < 4; i++) counted.push(await answer(await ask(server, "")));
+      assertEquals(counted, ["1", "2", "1", "2"]);
+    }, { maxChildren: 1, requestsPerChild: 2 }));
+
+  it("a child that is killed takes its own request with it, and none stays when the server is closed", async () => {
+    let pids: number[] = [];
+    await during("Obedient", async (server) => {
+      const victim = await ask(server, "never");
+      assertEquals(text(await victim.read()), "never");
+      const children = (server as unknown as { activeChildren: ReadonlySet<number> }).activeChildren;
+      const other = await ask(server, "wait");
+      assertEquals(text(await other.read()), "waiting");
+      const pid = Number(await answer(await ask(server, "pid")));
+      assert(!Number.isNaN(pid));
+      // The first one that was busy.
+      process.kill([...children][0]!, "SIGKILL");
+      await until(() => server.errors.length === 1);
+      assert(/SIGKILL/.test((server.errors[0] as Error).message), String(server.errors[0]));
+      await answer(victim);
+      await other.write("go");
+      assertEquals(await answer(other), "over");
+      assertEquals(await answer(await ask(server, "alive")), "alive");
+      pids = [...(server as unknown as { activeChildren: ReadonlySet<number> }).activeChildren];
+    }, { maxChildren: 3 });
+    for (const pid of pids) assertThrows(() => process.kill(pid, 0), Error);
+  });
+
+  it("requests wait when all children are busy, and none is lost", () =>
+    during("Obedient", async (server) => {
+      const busy = await ask(server, "wait");
+      assertEquals(text(await busy.read()), "waiting");
+      const waiting = await Promise.all(["one", "two", "three"].map((command) => ask(server, command)));
+      assertEquals(server.stats.active, 1);
+      await busy.write("go");
+      assertEquals(await answer(busy), "over");
+      assertEquals(await Promise.all(waiting.map(answer)), ["one", "two", "three"]);
+    }, { maxChildren: 1, spareChildren: 0 }));
+}
