@@ -1,7 +1,10 @@
 import type { Address } from "./address.ts";
 import type { BaseServer } from "./base_server.ts";
 import type { Connection } from "./connection.ts";
+import type { Datagram } from "./datagram.ts";
 import { SystemExit } from "./errors.ts";
+import { type HandOver, handOverToProcess, handOverToThread } from "./hand_over.ts";
+import { checkHandlerUrl } from "./worker_handler.ts";
 
 /**
  * The class that every request handler derives from: one instance for each request, `setup()` → `handle()` → `finish()`.
@@ -51,6 +54,48 @@ export class BaseRequestHandler<R = Connection> {
 
   /** Cleans up after `handle()`. Does nothing by default. */
   finish(): void | Promise<void> {}
+
+  /**
+   * Hands the request over to a child process, which finishes it while this server goes on to the next one: what an `os.fork()` inside
+   * of `handle()` is to `socketserver`. The child gets what nobody has read yet; this handler must not touch the request any more.
+   *
+   * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
+   * @param data What that handler has as `this.server.data`, by way of JSON; the server's `data` by default.
+   * @throws {TypeError} When `module` is no URL, or when this handler runs in a worker itself.
+   */
+  fork(module: URL | string, data: unknown = this.server.data): void {
+    this.#handOver(handOverToProcess, module, data);
+  }
+
+  /**
+   * Hands the request over to a thread of its own; otherwise as {@linkcode BaseRequestHandler.fork}.
+   *
+   * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
+   * @param data What that handler has as `this.server.data`, cloned; the server's `data` by default.
+   * @throws {TypeError} When `module` is no URL, or when this handler runs in a worker itself.
+   */
+  spawnThread(module: URL | string, data: unknown = this.server.data): void {
+    this.#handOver(handOverToThread, module, data);
+  }
+
+  /** What has been read of the request and not been used: it goes to the one that the request is handed over to. */
+  protected unread(): Uint8Array | Promise<Uint8Array> {
+    return new Uint8Array(0);
+  }
+
+  #handOver(handOver: HandOver, module: URL | string, data: unknown): void {
+    const { server, clientAddress } = this;
+    if (typeof server.detachRequest !== "function") {
+      throw new TypeError(
+        "this handler runs in a worker itself: only one that runs in the server's own thread can hand a request over",
+      );
+    }
+    checkHandlerUrl(module, "worker");
+    const request = this.request as Connection | Datagram;
+    const rest = async () =>
+      handOver({ server, request, clientAddress, module: String(module), data, unread: await this.unread() });
+    server.detachRequest(this.request, rest());
+  }
 }
 
 /**

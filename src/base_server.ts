@@ -147,6 +147,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #serving: Promise<void> | null = null;
   /** Lets the loop go on without the request that it waits for. */
   #release: (() => void) | null = null;
+  /** Requests that their handlers have left to somebody else. */
+  #detached = new Map<R, Promise<void>>();
   /** Resolves when no request is in progress; made when somebody waits for that. */
   #idle: PromiseWithResolvers<void> | null = null;
   /** Resolves when a request is over; made when the loop waits for that. */
@@ -361,8 +363,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   processRequest(request: R, clientAddress: Address | null): void | Promise<void> {
     const finished = this.finishRequest(request, clientAddress);
-    if (finished === undefined) return this.shutdownRequest(request);
-    return finished.then(() => this.shutdownRequest(request));
+    if (finished === undefined && this.#detached.size === 0) return this.shutdownRequest(request);
+    return Promise.resolve(finished).then(() => this.#finishedElsewhere(request)).then(() => this.shutdownRequest(request));
   }
 
   /**
@@ -414,6 +416,18 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       }`;
     // A socket's own error says it all in its message; the runtime's, its cause, would only repeat it.
     console.error(`${line}\n${what}\n`, error instanceof SocketError ? error.stack : error, `\n${line}`);
+  }
+
+  /**
+   * Leaves the rest of a request to somebody else, as a handler's `fork()` and `spawnThread()` do: once the handler is done the next
+   * request is taken, and this one is shut down when `rest` has settled. A rejection goes to `handleError`.
+   *
+   * @param request The request.
+   * @param rest Settles when the request is over.
+   */
+  detachRequest(request: R, rest: Promise<void>): void {
+    rest.catch(() => {});
+    this.#detached.set(request, rest);
   }
 
   // Methods for derived classes.
@@ -523,6 +537,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       return this.#failed(request, clientAddress, error);
     }
     this.#leave(request);
+  }
+
+  #finishedElsewhere(request: R): Promise<void> | undefined {
+    const rest = this.#detached.get(request);
+    if (rest === undefined) return;
+    this.#detached.delete(request);
+    this.#release?.();
+    return rest;
   }
 
   #proceed(verified: boolean, request: R, clientAddress: Address | null): void | Promise<void> {

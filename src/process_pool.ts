@@ -44,11 +44,11 @@ export class ProcessPool {
   }
 
   /** Has a child handle a request; resolves when its handler is done, rejects with what it threw or what ended the child. */
-  async run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     const child = this.#idle.shift() ?? (this.#children.size < this.#options.maxChildren ? this.#spawn() : await this.#free());
     child.rest();
     try {
-      await child.run(request, clientAddress);
+      await child.run(request, clientAddress, unread);
     } finally {
       this.#release(child);
     }
@@ -133,10 +133,10 @@ class PooledProcess {
     });
   }
 
-  async run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     this.served++;
     await this.ready;
-    await this.#host.run(request, clientAddress);
+    await this.#host.run(request, clientAddress, unread);
   }
 
   /** Nobody needs it for now. */

@@ -52,6 +52,13 @@ export class StreamReader implements AsyncIterable<string> {
     this.#source = source;
   }
 
+  /** Takes what has been received and not been read: for whoever goes on reading elsewhere. */
+  takeBuffered(): Uint8Array {
+    const buffered = this.#buffer.slice(this.#start, this.#end);
+    this.#start = this.#end = 0;
+    return buffered;
+  }
+
   /**
    * Reads what is there, or waits for something.
    *

@@ -50,4 +50,11 @@ export class StreamRequestHandler extends BaseRequestHandler<Connection> {
   override finish(): void | Promise<void> {
     if (this.wfile !== undefined && this.request.error === null) return this.wfile.flush();
   }
+
+  /** What `rfile` has received and nobody has read, once `wfile` has sent what it holds. */
+  protected override async unread(): Promise<Uint8Array> {
+    const buffered = this.rfile.takeBuffered();
+    await this.wfile.flush();
+    return buffered;
+  }
 }

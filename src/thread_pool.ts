@@ -41,10 +41,10 @@ export class ThreadPool {
   }
 
   /** Has a thread handle a request; resolves when its handler is done, rejects with what it threw or what ended the thread. */
-  async run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     const worker = this.#choose();
     try {
-      await worker.run(request, clientAddress);
+      await worker.run(request, clientAddress, unread);
     } finally {
       if (worker.served >= this.#options.maxRequestsPerThread || this.#closed) this.#retire(worker);
     }
@@ -121,13 +121,13 @@ class PooledThread {
     });
   }
 
-  async run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     this.served++;
     this.active++;
     try {
       await this.thread.ready;
       if (!this.#daemon) this.thread.keepAlive(true);
-      await this.#host.run(request, clientAddress);
+      await this.#host.run(request, clientAddress, unread);
     } finally {
       this.active--;
       this.#idle();

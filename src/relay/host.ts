@@ -46,14 +46,17 @@ export class Host {
     return this.#requests.size;
   }
 
-  /** Has the worker handle a request; resolves when its handler is done, rejects with what it threw. */
-  run(request: Connection | Datagram, clientAddress: Address | null): Promise<void> {
+  /** Has the worker handle a request, of which `unread` was read already; resolves when its handler is done, rejects with what it threw. */
+  run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     const channel = this.#last = this.#last + 1 | 0;
     const done = Promise.withResolvers<void>();
     let relay: ConnectionRelay | null = null;
     if (request instanceof Connection) {
       const { localAddress, remoteAddress } = request;
       this.#send(channel, FRAME.OPEN, encodeJson({ clientAddress, localAddress, remoteAddress } satisfies Opened));
+      for (let sent = 0; unread !== undefined && sent < unread.length; sent += MAX_PAYLOAD) {
+        this.#send(channel, FRAME.DATA, unread.subarray(sent, sent + MAX_PAYLOAD));
+      }
       relay = new ConnectionRelay(request, (type, payload) => this.#send(channel, type, payload));
     } else {
       const opened: Opened = { clientAddress, truncated: request.truncated };

@@ -12,17 +12,22 @@ import {
   getRuntime,
   Mutex,
   SocketError,
+  StreamRequestHandler,
   SystemExit,
-  type TCPServer,
+  TCPServer,
   ThreadingTCPServer,
   ThreadingUDPServer,
   ThreadingUnixDatagramServer,
   ThreadingUnixStreamServer,
   type UDPServer,
+  UnixStreamServer,
 } from "@sockets/server";
 import { memory } from "@sockets/server/testing";
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { type Adapter, adapters, freshPath } from "./adapters.ts";
+import { commandFor } from "./children.ts";
 import { type DatagramClient, openDatagramClient } from "./datagram_clients.ts";
 import { until } from "./serving.ts";
 
@@ -58,6 +63,51 @@ for (const mode of ["threading", "forking"] as const) {
     }
   }
   faults(mode);
+  handingOver(mode);
+}
+
+/** `fork()` and `spawnThread()` in the handler of a server that handles one request at a time. */
+function handingOver(mode: Mode): void {
+  const method = mode === "forking" ? "fork" : "spawnThread";
+  for (const adapter of adapters) {
+    const { runtime, transport } = adapter;
+    test(`${runtime.name} ${transport} ${mode}: ${method}() hands over what was not read, and the server goes on`, async () => {
+      class First extends StreamRequestHandler {
+        override wbufsize = 100;
+        override async handle(): Promise<void> {
+          const name = await this.rfile.readLine();
+          await this.wfile.write(`hello ${name};`);
+          if (name === "stays") return;
+          this[method](streamHandler(name === "wrong" ? "nothing" : "Lines"), { name });
+        }
+      }
+      const Plain = transport === "tcp" ? TCPServer : UnixStreamServer;
+      const server = new Plain(adapter.freshAddress(), First, { runtime });
+      const errors: unknown[] = [];
+      server.handleError = (_request, _clientAddress, error) => void errors.push(error);
+      await server.activate();
+      const served = server.serveForever();
+      const goes = await adapter.open(server);
+      await goes.write("goes\none\ntw");
+      assertEquals(await goes.read(11), "hello goes;");
+      const stays = await adapter.open(server);
+      await stays.write("stays\n");
+      assertEquals(text(await stays.readAll()), "hello stays;");
+      await until(() => server.stats.active === 1);
+      assertEquals(errors, []);
+      await goes.write("o\nthree");
+      await goes.end();
+      assertEquals(text(await goes.readAll()), "<one><two><three>");
+      const wrong = await adapter.open(server);
+      await wrong.write("wrong\n");
+      assertEquals(text(await wrong.readAll()), "hello wrong;");
+      await until(() => server.stats.active === 0);
+      assert(/as nothing, got undefined/.test(String(errors[0])), String(errors[0]));
+      await Promise.all([stays.end(), wrong.end()]);
+      await server.serverClose();
+      await served;
+    });
+  }
 }
 
 interface Errors {
@@ -411,6 +461,32 @@ function faults(mode: Mode): void {
       pids = [...(server as unknown as { activeChildren: ReadonlySet<number> }).activeChildren];
     }, { maxChildren: 3 });
     for (const pid of pids) assertThrows(() => process.kill(pid, 0), Error);
+  });
+
+  it("no child outlives a server that is killed with SIGKILL in the middle of its requests", async () => {
+    const [binary, ...args] = commandFor(new URL("./programs/forking_server.ts", import.meta.url));
+    const parent = spawn(binary!, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const line = await new Promise<string>((resolve) => createInterface(parent.stdout!).once("line", resolve));
+    const { listening, children } = JSON.parse(line) as { listening: string; children: number[] };
+    assertEquals(children.length, 3);
+    const clients = await Promise.all(children.map(() => connect(listening)));
+    for (const client of clients) {
+      await client.write("x");
+      assertEquals(text(await client.read()), "x");
+    }
+    const exited = new Promise((resolve) => parent.once("exit", resolve));
+    process.kill(parent.pid!, "SIGKILL");
+    await exited;
+    const gone = (pid: number) => {
+      try {
+        process.kill(pid, 0);
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    await until(() => children.every(gone));
+    for (const client of clients) assertEquals(await answer(client), "");
   });
 
   it("requests wait when all children are busy, and none is lost", () =>

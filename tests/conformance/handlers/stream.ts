@@ -1,5 +1,5 @@
 /** Handlers for connections that the tests run in threads and processes. */
-import { BaseRequestHandler, Mutex, SocketError, StreamRequestHandler, SystemExit } from "@sockets/server";
+import { BaseRequestHandler, Mutex, type SocketError, StreamRequestHandler, SystemExit } from "@sockets/server";
 
 export default class Echo extends BaseRequestHandler {
   override async handle(): Promise<void> {
@@ -35,7 +35,7 @@ export class Obedient extends BaseRequestHandler {
         void Promise.reject(new Error("nobody caught this"));
         return new Promise(() => {});
       case "exit":
-        process.exit(7);
+        return process.exit(7);
       case "wait":
         await this.request.write("waiting");
         await this.request.read();
