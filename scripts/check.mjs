@@ -1,7 +1,7 @@
 /** `npm run check`: format, lint, types, documentation, publishing, layering. Runs all of them and fails when any does. */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -38,9 +38,8 @@ function layering() {
   for (const file of readdirSync(join(root, "src"), { recursive: true }).filter((file) => file.endsWith(".ts"))) {
     const text = readFileSync(join(root, "src", file), "utf8");
     for (const [, from] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
-      if (!/^\.\/[\w/]+\.ts$/.test(from) && from !== "@sockets/server" && !from.startsWith("@sockets/server/")) {
-        findings.push(`src/${file} imports ${from}`);
-      }
+      const inside = /^\.\.?\//.test(from) && !normalize(join(file, "..", from)).startsWith("..");
+      if (!inside && from !== "@sockets/server" && !from.startsWith("@sockets/server/")) findings.push(`src/${file} imports ${from}`);
     }
     const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/\/\/.*/g, "");
     if (/from "@sockets/.test(code)) findings.push(`src/${file} imports the package itself`);

@@ -115,19 +115,19 @@ class PooledProcess {
   /** Resolves when the process is gone. */
   readonly ended: Promise<void>;
   served = 0;
-  #process: ChildProcess;
+  #child: ChildProcess;
   #host: Host;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor({ runtime, start, sendDatagram }: ProcessPoolOptions) {
-    const process = this.#process = runtime.spawnProcess({
+    const child = this.#child = runtime.spawnProcess({
       start,
       onFrame: (channel, type, payload) => this.#host.receive(channel, type, payload),
     });
-    this.#host = new Host((channel, type, payload) => process.send(channel, type, payload), sendDatagram);
-    this.pid = process.pid;
-    this.ready = process.ready;
-    this.ended = process.exited.then((error) => {
+    this.#host = new Host((channel, type, payload) => child.send(channel, type, payload), sendDatagram);
+    this.pid = child.pid;
+    this.ready = child.ready;
+    this.ended = child.exited.then((error) => {
       clearTimeout(this.#timer);
       this.#host.fail(new Error(`the process that handled the request is gone: ${error.message}`, { cause: error }));
     });
@@ -154,6 +154,6 @@ class PooledProcess {
   }
 
   end(): void {
-    this.#process.terminate();
+    this.#child.terminate();
   }
 }
