@@ -39,7 +39,9 @@ function layering() {
     const text = readFileSync(join(root, "src", file), "utf8");
     for (const [, from] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
       const inside = /^\.\.?\//.test(from) && !normalize(join(file, "..", from)).startsWith("..");
-      if (!inside && from !== "@sockets/server" && !from.startsWith("@sockets/server/")) findings.push(`src/${file} imports ${from}`);
+      if (!inside && from !== "@sockets/server" && !from.startsWith("@sockets/server/")) {
+        findings.push(`src/${file} imports ${from}`);
+      }
     }
     const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/\/\/.*/g, "");
     if (/from "@sockets/.test(code)) findings.push(`src/${file} imports the package itself`);
