@@ -223,6 +223,7 @@ class BunConnection extends EventedConnection {
   }
 
   closeWrite(): void | Promise<void> {
+    if (this.endedInOrder) return;
     if (this.dead) return rejected(this.closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;

@@ -186,6 +186,7 @@ class DenoConnection implements RawConnection {
   }
 
   closeWrite(): void | Promise<void> {
+    if (this.#endedInOrder) return;
     if (this.#closing || this.#gone) return rejected(this.#closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
@@ -282,13 +283,19 @@ class DenoConnection implements RawConnection {
     }
   }
 
+  /** Whether both sides have ended in order: ending this one again is no error, as with shutdown(2). */
+  get #endedInOrder(): boolean {
+    return this.#gone && !this.#closing && this.#error === null;
+  }
+
   async #endSend(): Promise<void> {
+    if (this.#endedInOrder) return;
     if (this.#gone) throw this.#closeError("shutdown");
     try {
       await this.#conn.closeWrite();
     } catch (cause) {
-      // The peer's end came meanwhile and the whole connection was closed in order, the sending side with it.
-      if (this.#gone && !this.#closing && this.#error === null) return;
+      // The peer's end came meanwhile and the whole connection was closed, the sending side with it.
+      if (this.#endedInOrder) return;
       throw this.#fail(cause, "shutdown");
     }
     if (this.#readEnded) this.#release(null);

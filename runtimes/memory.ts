@@ -133,6 +133,7 @@ class MemoryConnection extends EventedConnection {
   }
 
   closeWrite(): void | Promise<void> {
+    if (this.endedInOrder) return;
     if (this.dead) return rejected(this.closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;

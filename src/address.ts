@@ -131,7 +131,7 @@ function checkAddress(address: Address): Address {
  * before it could be asked for its address has the unspecified one.
  */
 export function inetAddress(transport: InetAddress["transport"], hostname = "0.0.0.0", port = 0): InetAddress {
-  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(hostname);
+  const mapped = hostname.startsWith("::") ? /^::ffff:(\d+(?:\.\d+){3})$/i.exec(hostname) : null;
   return { transport, hostname: mapped === null ? hostname : mapped[1]!, port };
 }
 

@@ -136,6 +136,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   #options: ServerOptions;
   #active = new Map<R, { clientAddress: Address | null; since: number; aborted: boolean }>();
+  /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
+  #current: Taken<R> = null;
   #accepted = 0;
   #rejected = 0;
   #aborted = 0;
@@ -177,6 +179,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /** The table of unfinished requests. */
   get activeRequests(): ReadonlyMap<R, ActiveRequest> {
+    this.#enter();
     return this.#active;
   }
 
@@ -184,7 +187,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   get stats(): ServerStats {
     return {
       accepted: this.#accepted,
-      active: this.#active.size,
+      active: this.activeRequests.size,
       rejected: this.#rejected,
       aborted: this.#aborted,
       errors: this.#errors,
@@ -236,9 +239,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           await this.#room();
           continue;
         }
-        // Only what is a promise is awaited: for a datagram, a turn each would cost more than all the rest.
-        const next = this.#take();
-        const taken = next instanceof Promise ? await next : next;
+        let taken: Taken<R>;
+        try {
+          // Only what is a promise is awaited: for a datagram, a turn each would cost more than all the rest.
+          const next = this.getRequest();
+          taken = next instanceof Promise ? await next : next;
+        } catch (error) {
+          await this.#notTaken(error);
+          continue;
+        }
         if (taken === null) continue;
         const handled = this.#handle(taken);
         if (handled !== undefined) await handled;
@@ -275,7 +284,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           this.interrupt();
         }, this.timeout);
       }
-      const taken = await this.#take();
+      let taken: Taken<R> = null;
+      try {
+        taken = await this.getRequest();
+      } catch (error) {
+        await this.#notTaken(error);
+      }
       clearTimeout(timer);
       if (taken !== null) await this.#handle(taken);
       else if (timedOut) await this.handleTimeout();
@@ -364,7 +378,10 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   processRequest(request: R, clientAddress: Address | null): void | Promise<void> {
     const finished = this.finishRequest(request, clientAddress);
     if (finished === undefined && this.#detached.size === 0) return this.shutdownRequest(request);
-    return Promise.resolve(finished).then(() => this.#finishedElsewhere(request)).then(() => this.shutdownRequest(request));
+    return Promise.resolve(finished).then(() => {
+      const rest = this.#finishedElsewhere(request);
+      return rest === undefined ? this.shutdownRequest(request) : rest.then(() => this.shutdownRequest(request));
+    });
   }
 
   /**
@@ -483,25 +500,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
   }
 
-  /** The next request; `null` when there is a reason to look at the server's state first. */
-  #take(): Taken<R> | Promise<Taken<R>> {
-    try {
-      const next = this.getRequest();
-      if (next instanceof Promise) return next.then((taken) => this.#enter(taken), (error) => this.#notTaken(error));
-      return this.#enter(next);
-    } catch (error) {
-      return this.#notTaken(error);
-    }
-  }
-
-  #enter(taken: Taken<R>): Taken<R> {
-    if (taken === null) return null;
-    this.#accepted++;
-    this.#active.set(taken[0], { clientAddress: taken[1], since: Date.now(), aborted: false });
-    return taken;
-  }
-
-  async #notTaken(error: unknown): Promise<null> {
+  /** Passes over an error of `getRequest()` that says nothing of the next request. */
+  async #notTaken(error: unknown): Promise<void> {
     if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
     if (EXHAUSTED.has(error.code)) {
       this.#errors++;
@@ -509,13 +509,24 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       // Asking again at once would spin until somebody frees something.
       await new Promise((resolve) => setTimeout(resolve, EXHAUSTED_PAUSE));
     }
-    return null;
+  }
+
+  /** Enters the current request into the table, unless that has been done. */
+  #enter(): void {
+    if (this.#current === null) return;
+    const [request, clientAddress] = this.#current;
+    this.#current = null;
+    this.#active.set(request, { clientAddress, since: Date.now(), aborted: false });
   }
 
   /** Handles a request from first to last; a promise only when there is something to wait for before the next one is taken. */
-  #handle([request, clientAddress]: [R, Address | null]): void | Promise<void> {
-    const handled = this.#see(request, clientAddress);
-    if (handled === undefined || this.concurrent) return;
+  #handle(taken: [R, Address | null]): void | Promise<void> {
+    this.#accepted++;
+    this.#current = taken;
+    const handled = this.#see(taken[0], taken[1]);
+    if (handled === undefined) return;
+    this.#enter();
+    if (this.concurrent) return;
     // Not `return handled`: a request that doesn't end even when aborted must not keep shutdown() from ending the loop.
     return new Promise((resolve) => {
       this.#release = resolve;
@@ -564,6 +575,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   #leave(request: R): void {
+    if (this.#current !== null) {
+      // It never was in the table, and nobody can be waiting.
+      this.#current = null;
+      return;
+    }
     this.#active.delete(request);
     this.#left?.resolve();
     this.#left = null;
@@ -605,6 +621,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /** Waits until no request is in progress, for `ms` milliseconds; then aborts those that are. */
   async #drain(ms: number): Promise<void> {
+    this.#enter();
     const inTime = () => [...this.#active.values()].some(({ aborted }) => !aborted);
     if (ms !== 0 && inTime() && await this.#drained(ms)) return;
     if (inTime()) {

@@ -235,8 +235,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   #within<T>(deadline: Deadline, syscall: string, operation: Promise<T>): Promise<T> {
-    // The deadline of reads keeps its timer for the next one.
-    const done = () => deadline === this.#reads ? deadline.stop() : deadline.clear();
+    // The deadline of reads keeps its timer for the next one, if there can be one.
+    const done = () => deadline === this.#reads && !this.#ended ? deadline.stop() : deadline.clear();
     return new Promise((resolve, reject) => {
       deadline.start(this.#timeout, () => reject(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress })));
       operation.then((value) => {

@@ -119,6 +119,11 @@ export abstract class EventedConnection implements RawConnection {
     return this.#gone || this.#closedHere;
   }
 
+  /** Whether both sides have ended in order: ending this one again is no error, as with shutdown(2). */
+  protected get endedInOrder(): boolean {
+    return this.#gone && !this.#closedHere && this.#error === null;
+  }
+
   /** How many bytes the reader is willing to have waiting beside those it has. */
   protected get room(): number {
     return Math.max(0, HIGH_WATER - this.#held);
@@ -128,7 +133,7 @@ export abstract class EventedConnection implements RawConnection {
   protected closeError(syscall: string): SocketError {
     if (this.#error !== null) return this.#error;
     // After an end in order on both sides there is nobody to write to.
-    const code = this.#gone && !this.#closedHere && syscall !== "read" ? "EPIPE" : "ECONNABORTED";
+    const code = this.endedInOrder && syscall !== "read" ? "EPIPE" : "ECONNABORTED";
     return new SocketError(code, { syscall, address: this.remoteAddress });
   }
 

@@ -1,8 +1,8 @@
 import type { Address, AddressFamily, Transport } from "./address.ts";
 import type { RequestHandlerClass, ServerOptions, ServerStats, Taken } from "./base_server.ts";
-import type { Datagram } from "./datagram.ts";
+import { Datagram } from "./datagram.ts";
 import { DatagramSocket } from "./datagram_socket.ts";
-import type { BindOptions, RawDatagramSocket } from "./runtime.ts";
+import type { BindOptions, RawDatagram, RawDatagramSocket } from "./runtime.ts";
 import { checkBindOptions } from "./socket_options.ts";
 import { TCPServer } from "./tcp_server.ts";
 
@@ -75,6 +75,12 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   #socket: DatagramSocket | null = null;
   #truncated = 0;
   #dropped = 0;
+  // Made once: it is needed for every datagram.
+  #toRequest = (received: RawDatagram | null): Taken<R> => {
+    if (received === null) return null;
+    if (received.truncated) this.#truncated++;
+    return [new Datagram(received, this.#socket!) as R, received.address];
+  };
 
   /**
    * Checks the arguments; nothing is bound yet.
@@ -91,7 +97,7 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
 
   /** The socket, while the server is bound: to send what is no reply, and to join multicast groups. */
   get socket(): DatagramSocket | null {
-    return this.#socket;
+    return this.#raw === null ? null : this.#socket;
   }
 
   /** What the server has counted. */
@@ -110,15 +116,15 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   override async serverUnbind(): Promise<void> {
     const raw = this.#raw;
     if (raw === null) return;
-    this.#raw = this.#socket = null;
+    this.#raw = null;
     await raw.close();
     this.#dropped += raw.dropped;
   }
 
   /** Waits for the next datagram. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
-    const datagram = this.#socket?.receive() ?? null;
-    return datagram instanceof Promise ? datagram.then((datagram) => this.#take(datagram)) : this.#take(datagram);
+    const received = this.#raw?.receive() ?? null;
+    return received instanceof Promise ? received.then(this.#toRequest) : this.#toRequest(received);
   }
 
   /** Nothing needs to be closed. */
@@ -147,10 +153,4 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
 
   /** A datagram can't be aborted: its handler has all of it. */
   protected override abortRequest(_request: R): void {}
-
-  #take(datagram: Datagram | null): Taken<R> {
-    if (datagram === null) return null;
-    if (datagram.truncated) this.#truncated++;
-    return [datagram as R, datagram.address];
-  }
 }

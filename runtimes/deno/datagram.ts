@@ -3,7 +3,7 @@ import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../shared/arrival_queue.ts";
-import { handled, rejected } from "../../src/promises.ts";
+import { handled, ignore, rejected } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
@@ -27,6 +27,9 @@ interface DenoDatagramConn {
   joinMulticastV6(group: string, interfaceIndex: number): Promise<{ leave(): Promise<void> }>;
   close(): void;
 }
+
+/** Bytes of a buffer that datagrams share. */
+const SLAB = 65_536;
 
 export const listenDatagram = (globalThis as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
 
@@ -62,8 +65,8 @@ class DenoDatagramSocket implements RawDatagramSocket {
   #ipv6: boolean;
   /** Holds one that came after its receiver had been interrupted. */
   #queue = new ArrivalQueue<RawDatagram>(1);
-  /** One byte longer than what is kept, to see that there was more. */
-  #buffer: Uint8Array;
+  /** What is received goes here, one after the other: a buffer for each datagram would cost as much as all the rest. */
+  #slab = new Uint8Array(0);
   #receiving: Promise<void> | null = null;
   #closed = false;
   #groups = new Map<string, { leave(): Promise<void> }>();
@@ -73,7 +76,6 @@ class DenoDatagramSocket implements RawDatagramSocket {
     const { hostname, port } = conn.addr;
     this.address = inetAddress("udp", hostname, port);
     this.#maxPacketSize = maxPacketSize;
-    this.#buffer = new Uint8Array(maxPacketSize + 1);
     this.#ipv6 = ipFamily(hostname) === "IPv6";
   }
 
@@ -90,7 +92,11 @@ class DenoDatagramSocket implements RawDatagramSocket {
   send(bytes: Uint8Array, to: Address): void | Promise<void> {
     if (this.#closed) return rejected(closedError(to));
     const { hostname, port } = to as DenoAddr & Address;
-    return handled(this.#send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }, to));
+    return handled(
+      this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }).then(ignore, (cause) => {
+        throw this.#closed ? closedError(to) : explain(cause, "send", to);
+      }),
+    );
   }
 
   async setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void> {
@@ -122,24 +128,21 @@ class DenoDatagramSocket implements RawDatagramSocket {
 
   async #receive(): Promise<void> {
     try {
-      const [bytes, { hostname, port }] = await this.#conn.receive(this.#buffer);
+      // One byte more than is kept shows that there was more.
+      const room = this.#maxPacketSize + 1;
+      if (this.#slab.length < room) this.#slab = new Uint8Array(Math.max(SLAB, room));
+      const [bytes, { hostname, port }] = await this.#conn.receive(this.#slab.subarray(0, room));
       this.#receiving = null;
+      this.#slab = this.#slab.subarray(bytes.length);
+      const truncated = bytes.length > this.#maxPacketSize;
       this.#queue.offer({
-        data: bytes.slice(0, this.#maxPacketSize),
+        data: truncated ? bytes.subarray(0, this.#maxPacketSize) : bytes,
         address: inetAddress("udp", hostname, port),
-        truncated: bytes.length > this.#maxPacketSize,
+        truncated,
       });
     } catch (cause) {
       this.#receiving = null;
       if (!this.#closed) this.#queue.fail(explain(cause, "recv", this.address));
-    }
-  }
-
-  async #send(bytes: Uint8Array, to: DenoAddr, address: Address): Promise<void> {
-    try {
-      await this.#conn.send(bytes, to);
-    } catch (cause) {
-      throw this.#closed ? closedError(address) : explain(cause, "send", address);
     }
   }
 }

@@ -285,7 +285,7 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     await serving(Handler, async (server, client) => {
       for (const what of ["sync", "async", "x"]) await client.send(what);
       assertEquals(text((await client.receive()).data), "fine");
-      await until(() => server.errors.length === 2);
+      await until(() => server.errors.length === 2 && server.stats.active === 0);
       assertEquals(server.errors.map((error) => (error as Error).message), ["sync", "async"]);
       assertEquals([server.stats.errors, server.stats.active], [2, 0]);
     });

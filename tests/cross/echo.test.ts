@@ -103,7 +103,7 @@ for (const { name, command } of servers) {
         [["--listen", "nonsense"], /not an address: "nonsense"/],
         [["--listen", "tcp://127.0.0.1:70000"], /port must be an integer from 0 to 65535, got 70000/],
         [["--listen", "tcp://192.0.2.1:0"], /EADDRNOTAVAIL/],
-        [["--concurrency", "magic"], /--concurrency takes sequential or async, got magic/],
+        [["--concurrency", "magic"], /--concurrency takes sequential, async, threading, forking, got magic/],
       ] as const
     ) {
       const error = await start(command, "echo.ts", [...args]).then((server) => server.kill("SIGKILL"), (error) => error);
