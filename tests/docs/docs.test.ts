@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { commandFor } from "../conformance/children.ts";
@@ -12,6 +12,8 @@ interface Example {
   file: string;
   /** The line of the opening fence, counted from 1. */
   line: number;
+  /** What the fence names it, as in "ts handler.ts", for the other examples of its document; `null` when it does not. */
+  name: string | null;
   code: string;
 }
 
@@ -50,15 +52,18 @@ function examplesOf(file: string): Example[] {
   const raw = readFileSync(join(root, file), "utf8").split(/\r?\n/);
   const lines = file.endsWith(".md") ? raw : docLines(raw);
   const examples: Example[] = [];
-  let fence: { line: number; isExample: boolean; code: string[] } | null = null;
+  let fence: { line: number; isExample: boolean; name: string | null; code: string[] } | null = null;
   for (const [index, line] of lines.entries()) {
     if (fence === null) {
-      const opening = line?.match(/^\s*```(\S*)/);
-      if (opening) fence = { line: index + 1, isExample: /^(ts|typescript)$/.test(opening[1]!), code: [] };
+      const opening = line?.match(/^\s*```(\S*)(?:\s+(\S+\.ts))?/);
+      if (opening) {
+        const [, language, name = null] = opening;
+        fence = { line: index + 1, isExample: /^(ts|typescript)$/.test(language!), name, code: [] };
+      }
     } else if (line === null) {
       throw new Error(`${file}:${fence.line}: the code block has no end`);
     } else if (/^\s*```\s*$/.test(line)) {
-      if (fence.isExample) examples.push({ file, line: fence.line, code: fence.code.join("\n") });
+      if (fence.isExample) examples.push({ file, line: fence.line, name: fence.name, code: fence.code.join("\n") });
       fence = null;
     } else {
       fence.code.push(line);
@@ -95,8 +100,9 @@ function run(args: string[], timeout: number): Promise<void> {
   });
 }
 
-function pathOf({ file, line }: Example): string {
-  return join(folder, `${file.replace(/[^\w]+/g, "_")}_${line}.ts`);
+/** The examples of a document are in one folder, where each finds those that have a name. */
+function pathOf({ file, line, name }: Example): string {
+  return join(folder, file.replace(/[^\w]+/g, "_"), name ?? `${line}.ts`);
 }
 
 const examples = sources().flatMap(examplesOf);
@@ -107,7 +113,10 @@ mkdirSync(folder);
 after(cleanUp);
 if (isDeno) globalThis.addEventListener("unload", cleanUp); // with --filter, Deno does not come to run `after`
 // The lines keep their numbers, so a stack or a diagnostic shows the line of the document.
-for (const example of examples) writeFileSync(pathOf(example), "\n".repeat(example.line) + example.code + "\n");
+for (const example of examples) {
+  mkdirSync(dirname(pathOf(example)), { recursive: true });
+  writeFileSync(pathOf(example), "\n".repeat(example.line) + example.code + "\n");
+}
 
 test("the examples are found", () => {
   assert(examples.length >= 15, `${examples.length} examples`);
