@@ -1,11 +1,12 @@
 /*
  * Closed-loop echo load on 127.0.0.1:
  *
- *     load PORT CONNECTIONS BYTES DEPTH SECONDS
+ *     load PORT CONNECTIONS BYTES DEPTH SECONDS [anew]
  *
  * Every connection sends DEPTH messages of BYTES at once, waits until all of them have come back, and sends the next. A closed
  * loop has no rate to choose: it shows what a server can do at a given concurrency, and its latency is that of a busy server.
- * Latencies are those of a whole burst, which is one message at depth 1.
+ * Latencies are those of a whole burst, which is one message at depth 1. With `anew`, a connection carries one burst: the server closes
+ * it when it has echoed that, and the next one is made in its place, which is part of the latency.
  *
  * In C so that on its own core it is faster than any of the servers: otherwise it would measure itself. Linux only, for epoll.
  */
@@ -37,6 +38,7 @@ struct conn {
 static int poller;
 static char *pattern;
 static size_t burst;
+static int anew;
 static uint32_t latencies[BUCKETS];
 
 static void die(const char *what) {
@@ -81,7 +83,7 @@ static void open_conn(struct conn *c, int port) {
   if (c->fd < 0) die_errno("socket");
   if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0) die_errno("connect");
   if (setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) die_errno("TCP_NODELAY");
-  if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) < 0) die_errno("SO_LINGER");
+  if (!anew && setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) < 0) die_errno("SO_LINGER");
   if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0) die_errno("O_NONBLOCK");
   watch(c, EPOLL_CTL_ADD, 0);
 }
@@ -97,20 +99,20 @@ static void send_rest(struct conn *c) {
 
 static void send_burst(struct conn *c) {
   c->sent = c->received = 0;
-  c->since = now();
   send_rest(c);
 }
 
-/* Returns whether the burst is back. The bytes are compared, since a server that drops or mixes them would look fast. */
+/* Returns whether the burst is back, and with `anew` the end of the connection after it. The bytes are compared, since a server that drops or mixes them would look fast. */
 static int receive(struct conn *c) {
   static char buffer[1 << 18];
   ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
   if (n < 0 && errno == EAGAIN) return 0;
   if (n < 0) die_errno("recv");
+  if (n == 0 && anew && c->received == burst) return 1;
   if (n == 0) die("the server closed a connection");
   if (c->received + n > c->sent || memcmp(buffer, pattern + c->received, n) != 0) die("the echo is not what was sent");
   c->received += n;
-  return c->received == burst;
+  return !anew && c->received == burst;
 }
 
 static int percentile(uint64_t count, double share) {
@@ -123,8 +125,9 @@ static int percentile(uint64_t count, double share) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 6) {
-    fprintf(stderr, "usage: load PORT CONNECTIONS BYTES DEPTH SECONDS\n");
+  anew = argc == 7 && strcmp(argv[6], "anew") == 0;
+  if (argc != 6 + anew) {
+    fprintf(stderr, "usage: load PORT CONNECTIONS BYTES DEPTH SECONDS [anew]\n");
     return 2;
   }
   int port = number(argv[1], 1, 65535);
@@ -147,7 +150,10 @@ int main(int argc, char **argv) {
   uint64_t bursts = 0;
   struct epoll_event events[1024];
   double start = now(), end = start;
-  for (int i = 0; i < connections; i++) send_burst(&conns[i]);
+  for (int i = 0; i < connections; i++) {
+    conns[i].since = now();
+    send_burst(&conns[i]);
+  }
   while ((end = now()) - start < seconds) {
     int ready = epoll_wait(poller, events, 1024, 10);
     if (ready < 0 && errno != EINTR) die_errno("epoll_wait");
@@ -158,6 +164,11 @@ int main(int argc, char **argv) {
       double us = (now() - c->since) * 1e6;
       latencies[us < BUCKETS ? (int)us : BUCKETS - 1]++;
       bursts++;
+      c->since = now();
+      if (anew) {
+        close(c->fd);
+        open_conn(c, port);
+      }
       send_burst(c);
     }
   }

@@ -128,7 +128,8 @@ function unusedPath() {
 }
 
 /** Measures one server in a process of its own. Throws {@linkcode Unsupported} when the server says that it can't be had. */
-export async function measure(runtime, script, { workload, program, cores, seconds }) {
+export async function measure(runtime, script, { workload, program, cores: pinned, seconds }) {
+  const cores = workload.spread ? undefined : pinned;
   const command = serverCommand(runtime, script);
   if (command === undefined) throw new Unsupported("there is no python3 on this machine");
   if (workload.address !== undefined) command.push(workload.address(unusedPath()));

@@ -64,7 +64,7 @@ function wrap(paragraph) {
  */
 export function report(workload, results, { rounds, seconds, cores, command }) {
   const model = cpus()[0]?.model.trim() || "unknown processor";
-  const pinned = cores === undefined
+  const pinned = cores === undefined || workload.spread
     ? "Server and generator are not pinned and may have shared a core."
     : "Server and generator are pinned to a core each.";
   const tables = [];

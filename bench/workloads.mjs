@@ -26,18 +26,47 @@ const datagrams = {
   loadArgs: (address, seconds) => [address.replace(/^udp:.*:|^unixgram:/, ""), BYTES, WINDOW, seconds],
 };
 
+const loadArgs = (address, seconds) => [address.replace(/^.*:/, ""), CONNECTIONS, BYTES, DEPTH, seconds];
+
 /**
  * `peers` are what ours is compared with, each by the script that serves it; a Python script needs no runtime of ours.
- * `address` is what a server is given to serve on, where it doesn't know by itself.
+ * `address` is what a server is given to serve on, where it doesn't know by itself. `spread` lets a server use all cores.
  */
 export const WORKLOADS = {
   tcp: {
     title: "TCP echo",
     what: `Echo over TCP on the loopback: ${CONNECTIONS} connections × ${BYTES} bytes, depth ${DEPTH}.`,
     load: "load.c",
-    loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), CONNECTIONS, BYTES, DEPTH, seconds],
+    loadArgs,
     ours: "ours.ts",
     peers: { raw: "raw.ts" },
+  },
+  threads: {
+    title: "Echo through threads",
+    what: `Echo over TCP through worker threads, to which the bytes are relayed: ${CONNECTIONS} connections × ${BYTES} bytes.`,
+    load: "load.c",
+    loadArgs,
+    spread: true,
+    ours: "ours_workers.ts threading echo",
+    peers: { Async: "ours_workers.ts async echo" },
+  },
+  computing: {
+    title: "A handler that computes",
+    what: "A handler that computes for 200 ms; four clients at once.",
+    load: "load.c",
+    loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), 4, BYTES, 1, seconds * 4],
+    spread: true,
+    ours: "ours_workers.ts threading compute",
+    peers: { Async: "ours_workers.ts async compute", Forking: "ours_workers.ts forking compute" },
+  },
+  processes: {
+    title: "Connections through processes",
+    what: "Connections made, used for one echo and closed, 16 at once, through child processes that are used again.",
+    load: "load.c",
+    loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), 16, BYTES, 1, seconds, "anew"],
+    spread: true,
+    ours: "ours_workers.ts forking once",
+    peers: { Python: "python_forking.py" },
   },
   udp: {
     ...datagrams,
@@ -60,15 +89,18 @@ export const WORKLOADS = {
 /** What each peer is, for the reader of the results. */
 export const PEERS = {
   raw: "`raw` is the runtime's own API.",
+  Async: "`Async` is this package's own server on the event loop.",
+  Forking: "`Forking` is this package's own server with child processes.",
   Python: "`Python` is its `socketserver`.",
 };
 
-/** How to start a server's script, or undefined when there is nothing here to run it. */
+/** How to start a server's script, a file and its arguments, or undefined when there is nothing here to run it. */
 export function serverCommand(runtime, script) {
-  const path = `bench/servers/${script}`;
-  if (script.endsWith(".py")) return pythonVersion() === undefined ? undefined : ["python3", path];
+  const [name, ...scriptArgs] = script.split(" ");
+  const path = `bench/servers/${name}`;
+  if (name.endsWith(".py")) return pythonVersion() === undefined ? undefined : ["python3", path, ...scriptArgs];
   const [file, ...args] = RUNTIMES[runtime].command;
-  return [join(ROOT, file), ...args, path];
+  return [join(ROOT, file), ...args, path, ...scriptArgs];
 }
 
 /** Fails for a runtime that isn't installed. Not left out silently: a table without one would read as if it were complete. */

@@ -106,7 +106,7 @@ class PooledThread {
   constructor({ runtime, start, daemon, sendDatagram }: ThreadPoolOptions) {
     const toThread = makeRing();
     const fromThread = makeRing();
-    this.#writer = new RingWriter(toThread);
+    this.#writer = new RingWriter(toThread, (wake) => runtime.afterEvents(wake));
     // Only to close the ring that is read here.
     this.#reading = new RingWriter(fromThread);
     this.#daemon = daemon;
