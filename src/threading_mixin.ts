@@ -98,11 +98,12 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
         maxRequestsPerThread,
         daemon,
         sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        onError: (error) => this.reportError(error),
       });
       try {
         await pool.warm(this.spareThreads);
       } catch (error) {
-        pool.close(true);
+        await pool.close(true);
         throw error;
       }
       this.#pool = pool;
@@ -115,6 +116,10 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
     protected override abortRequest(request: Connection | Datagram): void {
       super.abortRequest(request);
       this.#pool?.abort(request);
+    }
+
+    protected override killRequests(): void | Promise<void> {
+      return this.#pool?.kill();
     }
 
     override async serverClose(): Promise<void> {
