@@ -95,6 +95,7 @@ export class ProcessPool {
     this.#children.add(child);
     child.ready.catch((error) => {
       child.end();
+      this.#idle = this.#idle.filter((idle) => idle !== child);
       if (this.#warm && !child.busy) this.#fail(Infinity, error);
       this.#failures = Infinity;
     });
@@ -124,7 +125,7 @@ export class ProcessPool {
   }
 
   #release(child: PooledProcess): void {
-    if (!this.#children.has(child)) return;
+    if (child.ending) return;
     this.#failures = 0;
     if (child.served >= this.#options.requestsPerChild) return child.end();
     const next = this.#waiting.shift();
@@ -163,10 +164,11 @@ class PooledProcess {
   served = 0;
   /** Whether it has a request. */
   busy = false;
+  /** Whether it must get no other. */
+  ending = false;
   #child: ChildProcess;
   #host: Host;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #ending = false;
 
   constructor({ runtime, start, sendDatagram }: ProcessPoolOptions) {
     const child = this.#child = runtime.spawnProcess({
@@ -178,7 +180,8 @@ class PooledProcess {
     this.ready = child.ready;
     this.ended = child.exited.then((error) => {
       clearTimeout(this.#timer);
-      const unasked = !this.busy && !this.#ending;
+      const unasked = !this.busy && !this.ending;
+      this.ending = true;
       this.#host.fail(new Error(`the process that handled the request is gone: ${error.message}`, { cause: error }));
       return unasked ? new Error(`a process that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
@@ -207,7 +210,7 @@ class PooledProcess {
 
   /** Ends it at once. SIGKILL ends one that is stopped, too. */
   end(): void {
-    this.#ending = true;
+    this.ending = true;
     clearTimeout(this.#timer);
     this.#child.terminate();
   }

@@ -98,6 +98,7 @@ export class ThreadPool {
   #spawn(): PooledThread {
     const worker = new PooledThread(this.#options);
     this.#workers.add(worker);
+    worker.thread.ready.catch(() => this.#remove(worker));
     void worker.ended.then((error) => {
       this.#remove(worker);
       if (error !== null) this.#options.onError(error);

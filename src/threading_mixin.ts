@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import type { ServerClass } from "./async_mixin.ts";
-import type { Connection } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { ThreadPool } from "./thread_pool.ts";
@@ -110,6 +110,8 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
     }
 
     override finishRequest(request: Connection | Datagram, clientAddress: Address | null): void | Promise<void> {
+      // Its socket would keep the process from exiting as a thread does.
+      if (this.daemonThreads && request instanceof Connection) request.unref();
       return this.#pool!.run(request, clientAddress);
     }
 
