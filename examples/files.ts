@@ -2,29 +2,36 @@
  * A file server: HTTP/1.0 on a Unix socket or on TCP, for the files below a directory.
  *
  *     deno run -A examples/files.ts --listen unix:/tmp/files.sock --root .
- *     bun examples/files.ts --listen tcp://127.0.0.1:8080 --root .
- *     node examples/files.ts --listen tcp://127.0.0.1:8080 --root .
+ *     bun examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency threading
+ *     node examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency forking
  *
  * Then ask it: `curl --unix-socket /tmp/files.sock http://localhost/README.md`, or open http://127.0.0.1:8080/ in a browser.
  *
  * It answers GET and HEAD; a directory is its `index.html`. Nothing outside of the root is served, also not through a symbolic
  * link. `--mode`, in octal, is the permissions of a Unix socket's file: 600 by default, 660 for the group of a proxy in front.
+ *
+ * With `--concurrency sequential` a client that reads slowly makes everybody else wait. `async`, the default, is enough for copying
+ * files. `threading` and `forking` are for a server that does more with them, such as compressing: requests share nothing but the files,
+ * so that each can be handled anywhere.
  */
 import { realpathSync, type Stats } from "node:fs";
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { extname, join, sep } from "node:path";
 import { parseArgs } from "node:util";
 import {
-  type Address,
   AsyncTCPServer,
   AsyncUnixStreamServer,
-  type Connection,
+  ForkingTCPServer,
+  ForkingUnixStreamServer,
   formatAddress,
   LimitOverrunError,
   parseAddress,
   SocketError,
   StreamRequestHandler,
-  type TCPServer,
+  TCPServer,
+  ThreadingTCPServer,
+  ThreadingUnixStreamServer,
+  UnixStreamServer,
 } from "../mod.ts";
 
 /** The longest request line or header, in bytes, its end included. */
@@ -72,11 +79,15 @@ class HTTPError extends Error {
   }
 }
 
+/** What the handlers know of their server, also in a thread or a process. */
+export interface FileServerData {
+  /** The directory whose files are served, without symbolic links in its own path. */
+  root: string;
+}
+
 /** One request: a connection has only one, as HTTP/1.0 has it. */
 export class FileHandler extends StreamRequestHandler {
   override timeout = 30_000;
-  /** The directory whose files are served, without symbolic links in its own path. */
-  root = "/var/empty";
   #method = "GET";
   #answered = false;
 
@@ -117,7 +128,7 @@ export class FileHandler extends StreamRequestHandler {
   }
 
   async #answer(target: string): Promise<void> {
-    const [path, stats] = await find(this.root, target);
+    const [path, stats] = await find((this.server.data as FileServerData).root, target);
     const file = await open(path);
     try {
       await this.#head(200, {
@@ -151,9 +162,9 @@ export class FileHandler extends StreamRequestHandler {
 
   /** Lets the client finish. Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost. */
   async #close(): Promise<void> {
-    await this.request.closeWrite();
     const timer = setTimeout(() => void this.request.close(), LINGER);
     try {
+      await this.request.closeWrite();
       while (await this.request.read() !== null);
     } catch (error) {
       // The client is gone, or its time was up: either way it has its answer.
@@ -210,39 +221,51 @@ function toHTTPError(error: unknown): HTTPError {
   throw error;
 }
 
-/** A client that vanishes is worth a line, not a stack; one that was closed here, at the end, nothing. */
-function report(request: Connection | null, error: unknown): boolean {
-  if (request === null || !(error instanceof SocketError)) return false;
-  if (error.code !== "ECONNABORTED") console.error(error.message);
-  return true;
-}
+/** The server classes, by what is asked for on the command line, and the options that each takes. */
+const SERVERS = {
+  sequential: { tcp: TCPServer, unix: UnixStreamServer, options: {} },
+  async: { tcp: AsyncTCPServer, unix: AsyncUnixStreamServer, options: {} },
+  threading: { tcp: ThreadingTCPServer, unix: ThreadingUnixStreamServer, options: {} },
+  // A handler leaves nothing behind that the next one could find, so a child may have any number of them.
+  forking: { tcp: ForkingTCPServer, unix: ForkingUnixStreamServer, options: { requestsPerChild: Infinity } },
+};
 
-class TCPFileServer extends AsyncTCPServer {
-  override handleError(request: Connection | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
-    if (!report(request, error)) return super.handleError(request, clientAddress, error);
-  }
-}
+// deno-lint-ignore no-explicit-any
+type AnyServer = new (...args: any[]) => TCPServer;
 
-class UnixFileServer extends AsyncUnixStreamServer {
-  override handleError(request: Connection | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
-    if (!report(request, error)) return super.handleError(request, clientAddress, error);
-  }
+/** What a server is to be. */
+export interface FileServerOptions {
+  /** `sequential`, `async`, `threading` or `forking`. */
+  concurrency?: string;
+  /** The permissions of a Unix socket's file. */
+  mode?: number;
+  /** The handler, where it need not be found in this module. */
+  Handler?: typeof FileHandler;
 }
 
 /** A server for the files below a directory. */
-export function makeServer(address: string, directory: string, mode = 0o600, Handler = FileHandler): TCPServer {
-  const root = realpathSync(directory);
-  class RootHandler extends Handler {
-    override root = root;
+export function makeServer(address: string, directory: string, options: FileServerOptions = {}): TCPServer {
+  const { concurrency = "async", mode = 0o600, Handler = FileHandler } = options;
+  if (!Object.hasOwn(SERVERS, concurrency)) {
+    throw new TypeError(`--concurrency takes ${Object.keys(SERVERS).join(", ")}, got ${concurrency}`);
   }
-  switch (parseAddress(address).transport) {
-    case "tcp":
-      return new TCPFileServer(address, RootHandler);
-    case "unix":
-      return new UnixFileServer(address, RootHandler, { mode });
-    default:
-      throw new TypeError(`--listen takes tcp://HOST:PORT or unix:PATH, got ${address}`);
+  const { transport } = parseAddress(address);
+  if (transport !== "tcp" && transport !== "unix") {
+    throw new TypeError(`--listen takes tcp://HOST:PORT or unix:PATH, got ${address}`);
   }
+  const { [transport]: Server, options: own } = SERVERS[concurrency as keyof typeof SERVERS];
+  const elsewhere = concurrency === "threading" || concurrency === "forking";
+  // A thread or a process finds the class in this module.
+  const handler = elsewhere ? new URL(`#${FileHandler.name}`, import.meta.url) : Handler;
+  const data: FileServerData = { root: realpathSync(directory) };
+  const server = new (Server as AnyServer)(address, handler, { ...own, ...(transport === "unix" ? { mode } : {}), data });
+  const { handleError } = server;
+  // A client that vanishes is worth a line, not a stack; one that was closed here, at the end, nothing.
+  server.handleError = (request, clientAddress, error) => {
+    if (request === null || !(error instanceof SocketError)) return handleError.call(server, request, clientAddress, error);
+    if (error.code !== "ECONNABORTED") console.error(error.message);
+  };
+  return server;
 }
 
 async function main(): Promise<void> {
@@ -251,10 +274,12 @@ async function main(): Promise<void> {
       listen: { type: "string", default: "tcp://127.0.0.1:0" },
       root: { type: "string", default: "." },
       mode: { type: "string", default: "600" },
+      concurrency: { type: "string", default: "async" },
     },
   });
   if (!/^[0-7]{3,4}$/.test(values.mode)) throw new TypeError(`--mode takes octal digits such as 660, got ${values.mode}`);
-  const server = makeServer(values.listen, values.root, parseInt(values.mode, 8));
+  const { listen, root, mode, concurrency } = values;
+  const server = makeServer(listen, root, { concurrency, mode: parseInt(mode, 8) });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
   for (const signal of ["SIGINT", "SIGTERM"]) {

@@ -10,7 +10,7 @@ import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
-import { cores, spawnThread } from "./shared/threads.ts";
+import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
@@ -54,6 +54,7 @@ interface BunSocket {
   resume(): void;
   setNoDelay(on: boolean): boolean;
   setKeepAlive(on: boolean, delay: number): boolean;
+  unref(): void;
 }
 
 const Bun = (globalThis as { Bun?: BunApi }).Bun!;
@@ -72,6 +73,7 @@ export const bun: Runtime = {
     unixDatagram: true,
     ...unixCapabilities,
     cores,
+    threadMemory,
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -241,6 +243,10 @@ class BunConnection extends EventedConnection {
 
   setKeepAlive(on: boolean | number): void {
     this.#socket.setKeepAlive(on !== false, typeof on === "number" ? on : 0);
+  }
+
+  unref(): void {
+    this.#socket.unref();
   }
 
   /** Less than 0 when the peer has reset; Bun reports that elsewhere only if it goes on receiving, and it may be paused. */

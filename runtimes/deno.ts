@@ -10,7 +10,7 @@ import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
-import { cores, spawnThread } from "./shared/threads.ts";
+import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
@@ -37,6 +37,7 @@ interface DenoConn {
   write(bytes: Uint8Array): Promise<number>;
   closeWrite(): Promise<void>;
   close(): void;
+  unref(): void;
   /** Unix sockets don't have these. */
   setNoDelay?(on: boolean): void;
   setKeepAlive?(on: boolean): void;
@@ -59,6 +60,7 @@ export const deno: Runtime = {
     },
     ...unixCapabilities,
     cores,
+    threadMemory,
     keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
   },
 
@@ -218,6 +220,10 @@ class DenoConnection implements RawConnection {
 
   setKeepAlive(on: boolean | number): void {
     this.#set(() => this.#conn.setKeepAlive?.(on !== false));
+  }
+
+  unref(): void {
+    this.#conn.unref();
   }
 
   /** What `read()` and, when `iterating`, `next()` give; one function, as another around it would cost a promise for each chunk. */

@@ -12,7 +12,7 @@ import type {
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { spawnProcess } from "./shared/processes.ts";
-import { cores, spawnThread } from "./shared/threads.ts";
+import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
@@ -36,6 +36,7 @@ export const memory: Runtime = {
     abstractNames: true,
     socketPathLength: 107,
     cores,
+    threadMemory,
   },
 
   // async, so that an error is a rejection as with the others.
@@ -145,6 +146,8 @@ class MemoryConnection extends EventedConnection {
   setNoDelay(_on: boolean): void {}
 
   setKeepAlive(_on: boolean | number): void {}
+
+  unref(): void {}
 
   override ended(): void {
     super.ended();

@@ -10,7 +10,7 @@ import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
-import { cores, spawnThread } from "./shared/threads.ts";
+import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** Node's sockets: `node:net`. */
 export const node: Runtime = {
@@ -23,6 +23,7 @@ export const node: Runtime = {
     unixDatagram: unixDatagramSupport(),
     ...unixCapabilities,
     cores,
+    threadMemory,
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -184,6 +185,10 @@ class NodeConnection extends EventedConnection {
 
   setKeepAlive(on: boolean | number): void {
     this.#socket.setKeepAlive(on !== false, typeof on === "number" ? on : 0);
+  }
+
+  unref(): void {
+    this.#socket.unref();
   }
 
   protected finish(): void {

@@ -91,10 +91,15 @@ export class BaseRequestHandler<R = Connection> {
       );
     }
     checkHandlerUrl(module, "worker");
-    const request = this.request as Connection | Datagram;
-    const rest = async () =>
-      handOver({ server, request, clientAddress, module: String(module), data, unread: await this.unread() });
-    server.detachRequest(this.request, rest());
+    const pool = handOver({ server, module: String(module), data });
+    const finish = async () => {
+      try {
+        await pool.run(this.request as Connection | Datagram, clientAddress, await this.unread());
+      } finally {
+        await pool.close(true);
+      }
+    };
+    server.detachRequest(this.request, finish(), () => pool.close(true));
   }
 }
 

@@ -72,6 +72,17 @@ export interface ShutdownOptions {
 
 /** Milliseconds that handlers get to notice that their request was aborted. */
 const ABORT_GRACE = 1000;
+
+/** What the server knows of a request that it has taken and not finished. */
+interface Entry {
+  clientAddress: Address | null;
+  since: number;
+  aborted: boolean;
+  /** Whether it was ended by force afterwards. */
+  killed: boolean;
+  /** Ends by force whoever finishes it in the handler's place. */
+  kill: (() => Promise<void>) | null;
+}
 /** Milliseconds to wait before the next request is asked for when the system has run out of something. */
 const EXHAUSTED_PAUSE = 100;
 
@@ -101,7 +112,7 @@ const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`. Each may be async.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `interrupt()`, `abortRequest()`, `validate()`.
+ * For derived classes, beside these: `transport`, `concurrent`, `interrupt()`, `abortRequest()`, `killRequests()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -135,7 +146,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected readonly concurrent: boolean = false;
 
   #options: ServerOptions;
-  #active = new Map<R, { clientAddress: Address | null; since: number; aborted: boolean }>();
+  #active = new Map<R, Entry>();
   /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
   #current: Taken<R> = null;
   #accepted = 0;
@@ -420,14 +431,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * Deals with an error of a request; by default prints who sent it and the stack to stderr, and the server goes on. Throwing here
    * ends `serveForever()` with what is thrown.
    *
-   * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors.
+   * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors, or belongs
+   * to none, as when a worker dies that has none.
    * @param clientAddress Who sent it.
    * @param error What was thrown.
    */
   handleError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
     const line = "-".repeat(40);
     const what = request === null
-      ? `Could not take a request on ${formatAddress(this.serverAddress)}`
+      ? `Exception occurred on ${formatAddress(this.serverAddress)}`
       : `Exception occurred during processing of request from ${
         clientAddress === null ? "an anonymous sender" : formatAddress(clientAddress)
       }`;
@@ -441,10 +453,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    *
    * @param request The request.
    * @param rest Settles when the request is over.
+   * @param kill Ends the rest by force, when it has not noticed that the request was aborted; resolves when that is done.
    */
-  detachRequest(request: R, rest: Promise<void>): void {
+  detachRequest(request: R, rest: Promise<void>, kill: (() => Promise<void>) | null = null): void {
     rest.catch(() => {});
     this.#detached.set(request, rest);
+    this.#enter();
+    const entry = this.#active.get(request);
+    if (entry !== undefined) entry.kill = kill;
   }
 
   // Methods for derived classes.
@@ -483,6 +499,22 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   protected abortRequest(_request: R): void {}
 
+  /**
+   * Ends the handlers of all requests by force, where that is possible; called when some have not noticed that they were aborted.
+   *
+   * @returns A promise that resolves when they are gone; without one, they are left to themselves.
+   */
+  protected killRequests(): void | Promise<void> {}
+
+  /**
+   * Passes an error that belongs to no request on to `handleError`.
+   *
+   * @param error What was thrown.
+   */
+  protected reportError(error: unknown): void {
+    void this.#report(null, null, error);
+  }
+
   async #activate(): Promise<void> {
     // Here and not in the constructor, where the fields of a subclass are not set yet.
     const { runtime: _, ...fields } = this.#options;
@@ -516,7 +548,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (this.#current === null) return;
     const [request, clientAddress] = this.#current;
     this.#current = null;
-    this.#active.set(request, { clientAddress, since: Date.now(), aborted: false });
+    this.#active.set(request, { clientAddress, since: Date.now(), aborted: false, killed: false, kill: null });
   }
 
   /** Handles a request from first to last; a promise only when there is something to wait for before the next one is taken. */
@@ -600,11 +632,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     await this.#left.promise;
   }
 
-  async #report(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
+  async #report(request: R | null, clientAddress: Address | null, error: unknown): Promise<void> {
     try {
       if (error instanceof SystemExit) throw error;
       // That a request failed which this server has aborted is no news.
-      if (this.#active.get(request)?.aborted && error instanceof SocketError && error.code === "ECONNABORTED") return;
+      const { aborted, killed } = (request !== null && this.#active.get(request)) || {};
+      if (killed || (aborted && error instanceof SocketError && error.code === "ECONNABORTED")) return;
       this.#errors++;
       await this.handleError(request, clientAddress, error);
     } catch (failure) {
@@ -631,9 +664,25 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
         this.#aborted++;
         this.abortRequest(request);
       }
-      await this.#drained(ABORT_GRACE);
+      if (!await this.#drained(ABORT_GRACE)) await this.#kill();
     }
     this.#release?.();
+    // Another drain, such as that of serverClose(), need not wait for those that have not noticed.
+    this.#idle?.resolve();
+    this.#idle = null;
+  }
+
+  async #kill(): Promise<void> {
+    const killing: Promise<void>[] = [];
+    const killed = this.killRequests();
+    if (killed !== undefined) killing.push(killed);
+    for (const entry of this.#active.values()) {
+      entry.killed = killed !== undefined || entry.kill !== null;
+      if (entry.kill !== null) killing.push(entry.kill());
+    }
+    if (killing.length === 0) return;
+    await Promise.all(killing);
+    await this.#drained(ABORT_GRACE);
   }
 
   #drained(ms: number): Promise<boolean> {

@@ -179,6 +179,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (!this.#ended) this.#raw.setKeepAlive(on);
   }
 
+  /** Leaves the process free to exit while the connection is open; else an open connection keeps it running. */
+  unref(): void {
+    if (!this.#ended) this.#raw.unref();
+  }
+
   /** The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way. */
   get readable(): ReadableStream<Uint8Array> {
     return this.#readable ??= new ReadableStream<Uint8Array>({

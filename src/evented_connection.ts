@@ -31,6 +31,7 @@ export abstract class EventedConnection implements RawConnection {
   abstract closeWrite(): void | Promise<void>;
   abstract setNoDelay(on: boolean): void;
   abstract setKeepAlive(on: boolean | number): void;
+  abstract unref(): void;
   /** Closes the sending side and the socket, once what was written has left. */
   protected abstract finish(): void;
   /** Closes the socket at once. */

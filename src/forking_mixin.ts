@@ -109,6 +109,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
         requestsPerChild,
         childTimeout,
         sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        onError: (error) => this.reportError(error),
       });
       try {
         await pool.warm();
@@ -126,6 +127,10 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
     protected override abortRequest(request: Connection | Datagram): void {
       super.abortRequest(request);
       this.#pool?.abort(request);
+    }
+
+    protected override killRequests(): void | Promise<void> {
+      return this.#pool?.kill();
     }
 
     override async serverClose(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { Address } from "./address.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
+import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import type { ChildProcess, Runtime } from "./runtime.ts";
 
@@ -14,6 +15,8 @@ export interface ProcessPoolOptions {
   readonly requestsPerChild: number;
   readonly childTimeout: number;
   readonly sendDatagram: SendDatagram;
+  /** Gets what goes wrong with a child while it has no request. */
+  readonly onError: (error: Error) => void;
 }
 
 /** Child processes that handle a request at a time each. */
@@ -22,10 +25,14 @@ export class ProcessPool {
   #children = new Set<PooledProcess>();
   /** Those that wait for a request, the one that waits longest first. */
   #idle: PooledProcess[] = [];
-  #waiting: ((child: PooledProcess) => void)[] = [];
+  #waiting: PromiseWithResolvers<PooledProcess>[] = [];
+  #warm = false;
   #closed = false;
-  /** Why the last child could not load its handler; spares are not started again and again for the same reason. */
-  #broken = false;
+  /**
+   * Idle children that have died since the last request was handled, `Infinity` when one could not load the handler. Spares are not
+   * started again and again for nothing.
+   */
+  #failures = 0;
 
   /** @param options How to run the children; none is started yet. */
   constructor(options: ProcessPoolOptions) {
@@ -39,14 +46,14 @@ export class ProcessPool {
 
   /** Starts the spare children, and waits until they have loaded the handler's module. */
   async warm(): Promise<void> {
-    this.#keepSpares();
+    while (this.#idle.length < Math.min(this.#options.spareChildren, this.#options.maxChildren)) this.#idle.push(this.#spawn());
     await Promise.all([...this.#children].map((child) => child.ready));
+    this.#warm = true;
   }
 
   /** Has a child handle a request; resolves when its handler is done, rejects with what it threw or what ended the child. */
   async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     const child = this.#idle.shift() ?? (this.#children.size < this.#options.maxChildren ? this.#spawn() : await this.#free());
-    child.rest();
     try {
       await child.run(request, clientAddress, unread);
     } finally {
@@ -59,17 +66,26 @@ export class ProcessPool {
     for (const child of this.#children) child.abort(request);
   }
 
+  /** Ends the children that have requests, at once, and turns away the requests that wait for a child. Resolves when they are gone. */
+  async kill(): Promise<void> {
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(new SocketError("ECONNABORTED"));
+    await this.#end([...this.#children].filter(({ busy }) => busy));
+  }
+
   /** Ends the children that nobody needs: those that are idle beyond the spare ones. Resolves when they are gone. */
   async collect(): Promise<void> {
-    const surplus = this.#idle.splice(0, Math.max(0, this.#idle.length - this.#options.spareChildren));
-    for (const child of surplus) child.end();
-    await Promise.all(surplus.map(({ ended }) => ended));
+    await this.#end(this.#idle.splice(0, Math.max(0, this.#idle.length - this.#options.spareChildren)));
   }
 
   /** Ends the children: those that are busy when their requests are done, or at once. */
   async close(atOnce: boolean): Promise<void> {
     this.#closed = true;
-    const children = atOnce ? [...this.#children] : this.#idle.splice(0);
+    const idle = this.#idle.splice(0);
+    if (atOnce) await Promise.all([this.kill(), this.#end([...this.#children])]);
+    else await this.#end(idle);
+  }
+
+  async #end(children: PooledProcess[]): Promise<void> {
     for (const child of children) child.end();
     await Promise.all(children.map(({ ended }) => ended));
   }
@@ -77,34 +93,65 @@ export class ProcessPool {
   #spawn(): PooledProcess {
     const child = new PooledProcess(this.#options);
     this.#children.add(child);
-    child.ready.then(() => this.#broken = false, () => this.#broken = true);
-    void child.ended.then(() => {
+    child.ready.catch((error) => {
+      child.end();
+      this.#idle = this.#idle.filter((idle) => idle !== child);
+      if (this.#warm && !child.busy) this.#fail(Infinity, error);
+      this.#failures = Infinity;
+    });
+    void child.ended.then((error) => {
       this.#children.delete(child);
       this.#idle = this.#idle.filter((idle) => idle !== child);
-      const next = this.#closed ? undefined : this.#waiting.shift();
-      if (next !== undefined) next(this.#spawn());
+      if (error !== null) this.#fail(1, error);
+      const next = this.#waiting.shift();
+      if (next !== undefined) this.#spawnFor(next);
       else this.#keepSpares();
     });
     return child;
   }
 
+  #spawnFor(waiting: PromiseWithResolvers<PooledProcess>): void {
+    try {
+      waiting.resolve(this.#spawn());
+    } catch (error) {
+      waiting.reject(error);
+    }
+  }
+
   #free(): Promise<PooledProcess> {
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    const waiting = Promise.withResolvers<PooledProcess>();
+    this.#waiting.push(waiting);
+    return waiting.promise;
   }
 
   #release(child: PooledProcess): void {
-    if (!this.#children.has(child)) return;
-    if (this.#closed || child.served >= this.#options.requestsPerChild) return child.end();
+    if (child.ending) return;
+    this.#failures = 0;
+    if (child.served >= this.#options.requestsPerChild) return child.end();
     const next = this.#waiting.shift();
-    if (next !== undefined) return next(child);
+    if (next !== undefined) return next.resolve(child);
+    if (this.#closed) return child.end();
     this.#idle.push(child);
     child.wait(this.#options.childTimeout, () => void this.collect());
+    this.#keepSpares();
+  }
+
+  #fail(failures: number, error: Error): void {
+    this.#failures += failures;
+    this.#options.onError(error);
   }
 
   #keepSpares(): void {
     const { spareChildren, maxChildren } = this.#options;
-    while (!this.#closed && !this.#broken && this.#idle.length < spareChildren && this.#children.size < maxChildren) {
-      this.#idle.push(this.#spawn());
+    try {
+      // As many as there were may all have been killed by somebody. More: they die of themselves.
+      while (
+        !this.#closed && this.#failures <= spareChildren && this.#idle.length < spareChildren && this.#children.size < maxChildren
+      ) {
+        this.#idle.push(this.#spawn());
+      }
+    } catch (error) {
+      this.#fail(Infinity, error as Error);
     }
   }
 }
@@ -112,9 +159,13 @@ export class ProcessPool {
 class PooledProcess {
   readonly pid: number;
   readonly ready: Promise<void>;
-  /** Resolves when the process is gone. */
-  readonly ended: Promise<void>;
+  /** Resolves when the process is gone: with the reason, if it had no request and nobody has ended it. */
+  readonly ended: Promise<Error | null>;
   served = 0;
+  /** Whether it has a request. */
+  busy = false;
+  /** Whether it must get no other. */
+  ending = false;
   #child: ChildProcess;
   #host: Host;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -129,14 +180,23 @@ class PooledProcess {
     this.ready = child.ready;
     this.ended = child.exited.then((error) => {
       clearTimeout(this.#timer);
+      const unasked = !this.busy && !this.ending;
+      this.ending = true;
       this.#host.fail(new Error(`the process that handled the request is gone: ${error.message}`, { cause: error }));
+      return unasked ? new Error(`a process that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
   }
 
   async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
+    clearTimeout(this.#timer);
     this.served++;
-    await this.ready;
-    await this.#host.run(request, clientAddress, unread);
+    this.busy = true;
+    try {
+      await this.ready;
+      await this.#host.run(request, clientAddress, unread);
+    } finally {
+      this.busy = false;
+    }
   }
 
   /** Nobody needs it for now. */
@@ -144,16 +204,14 @@ class PooledProcess {
     if (ms !== Infinity) this.#timer = setTimeout(tooLong, ms);
   }
 
-  /** Somebody needs it. */
-  rest(): void {
-    clearTimeout(this.#timer);
-  }
-
   abort(request: unknown): void {
     this.#host.abort(request);
   }
 
+  /** Ends it at once. SIGKILL ends one that is stopped, too. */
   end(): void {
+    this.ending = true;
+    clearTimeout(this.#timer);
     this.#child.terminate();
   }
 }

@@ -22,6 +22,8 @@ export interface Capabilities {
   readonly abstractNames: true | string;
   /** Threads that can run at the same time. */
   readonly cores: number;
+  /** A thread whose objects need too much memory ends alone, and not the process with it. `true`, or what would make it work. */
+  readonly threadMemory: true | string;
   /** The longest path of a Unix socket, in bytes (`sun_path` less its terminating NUL). */
   readonly socketPathLength: number;
 }
@@ -118,6 +120,8 @@ export interface RawConnection {
   setNoDelay(on: boolean): void;
   /** Sets or clears SO_KEEPALIVE; a number is the idle time before the first probe, in milliseconds. */
   setKeepAlive(on: boolean | number): void;
+  /** Leaves the process free to exit while the connection is open. */
+  unref(): void;
 }
 
 /** A datagram as an adapter hands it over. The core makes a `Datagram` of it. */

@@ -1,7 +1,7 @@
 import type { Address } from "./address.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import { ignore } from "./promises.ts";
+import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import { makeRing, readRing, RingWriter } from "./relay/ring.ts";
 import type { Runtime, Thread } from "./runtime.ts";
@@ -16,12 +16,16 @@ export interface ThreadPoolOptions {
   /** Whether threads that are busy leave the process free to exit. */
   readonly daemon: boolean;
   readonly sendDatagram: SendDatagram;
+  /** Gets what goes wrong with a thread while it has no request. */
+  readonly onError: (error: Error) => void;
 }
 
 /** Worker threads that handle requests: the least loaded one gets the next. Those that die are replaced when they are needed. */
 export class ThreadPool {
   #options: ThreadPoolOptions;
   #workers = new Set<PooledThread>();
+  /** Requests for which there is no thread: all have had as many as they may have, and are not done with them. */
+  #waiting: PromiseWithResolvers<PooledThread>[] = [];
   #closed = false;
 
   /** @param options How to run the threads; none is started yet. */
@@ -42,7 +46,7 @@ export class ThreadPool {
 
   /** Has a thread handle a request; resolves when its handler is done, rejects with what it threw or what ended the thread. */
   async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
-    const worker = this.#choose();
+    const worker = this.#choose() ?? await this.#free();
     try {
       await worker.run(request, clientAddress, unread);
     } finally {
@@ -55,46 +59,75 @@ export class ThreadPool {
     for (const worker of this.#workers) worker.abort(request);
   }
 
+  /** Ends the threads that have requests, at once, and turns away the requests that wait for a thread. Resolves when they are gone. */
+  async kill(): Promise<void> {
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(new SocketError("ECONNABORTED"));
+    await this.#end([...this.#workers].filter(({ active }) => active > 0));
+  }
+
   /** Ends the threads: those that are busy when their requests are done, or at once. */
   async close(atOnce: boolean): Promise<void> {
     this.#closed = true;
-    const workers = [...this.#workers];
-    for (const worker of workers) {
-      if (atOnce) worker.end();
-      else this.#retire(worker);
-    }
-    if (atOnce) await Promise.all(workers.map(({ ended }) => ended));
+    if (atOnce) await Promise.all([this.kill(), this.#end([...this.#workers])]);
+    else for (const worker of this.#workers) this.#retire(worker);
   }
 
-  #choose(): PooledThread {
+  async #end(workers: PooledThread[]): Promise<void> {
+    for (const worker of workers) worker.end();
+    await Promise.all(workers.map(({ ended }) => ended));
+  }
+
+  /** The thread for the next request; `null` when it has to wait for one. */
+  #choose(): PooledThread | null {
     let least: PooledThread | null = null;
     for (const worker of this.#workers) {
       if (worker.served >= this.#options.maxRequestsPerThread) continue;
       if (least === null || worker.active < least.active) least = worker;
     }
-    if (least === null || (least.active > 0 && this.#workers.size < this.#options.maxThreads)) return this.#spawn();
+    if ((least === null || least.active > 0) && this.#workers.size < this.#options.maxThreads) least = this.#spawn();
+    least?.take();
     return least;
+  }
+
+  #free(): Promise<PooledThread> {
+    const waiting = Promise.withResolvers<PooledThread>();
+    this.#waiting.push(waiting);
+    return waiting.promise;
   }
 
   #spawn(): PooledThread {
     const worker = new PooledThread(this.#options);
     this.#workers.add(worker);
-    void worker.ended.then(() => this.#workers.delete(worker));
+    worker.thread.ready.catch(() => this.#remove(worker));
+    void worker.ended.then((error) => {
+      this.#remove(worker);
+      if (error !== null) this.#options.onError(error);
+    });
     return worker;
   }
 
   /** Lets go of a thread as soon as it has nothing to do. */
   #retire(worker: PooledThread): void {
     if (worker.active > 0) return;
-    this.#workers.delete(worker);
     worker.end();
+    this.#remove(worker);
+  }
+
+  #remove(worker: PooledThread): void {
+    this.#workers.delete(worker);
+    try {
+      for (let next; this.#waiting.length > 0 && (next = this.#choose()) !== null;) this.#waiting.shift()!.resolve(next);
+    } catch (error) {
+      // No thread could be started.
+      for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
+    }
   }
 }
 
 class PooledThread {
   readonly thread: Thread;
-  /** Resolves when the thread is gone. */
-  readonly ended: Promise<void>;
+  /** Resolves when the thread is gone: with the reason, if it had no request and nobody has ended it. */
+  readonly ended: Promise<Error | null>;
   served = 0;
   /** Requests that were given to it and are not finished, those that wait for it to be ready included. */
   active = 0;
@@ -102,6 +135,7 @@ class PooledThread {
   #writer: RingWriter;
   #reading: RingWriter;
   #daemon: boolean;
+  #ending = false;
 
   constructor({ runtime, start, daemon, sendDatagram }: ThreadPoolOptions) {
     const toThread = makeRing();
@@ -113,17 +147,24 @@ class PooledThread {
     this.thread = runtime.spawnThread({ start, toThread, fromThread });
     this.#host = new Host((channel, type, payload) => this.#writer.write(channel, type, payload), sendDatagram);
     void readRing(fromThread, (channel, type, payload) => this.#host.receive(channel, type, payload));
-    this.thread.ready.then(() => this.#idle(), ignore);
+    // One that could not load the handler may go on running, with a timer of the module's say.
+    this.thread.ready.then(() => this.#idle(), () => this.end());
     this.ended = this.thread.exited.then((error) => {
+      const unasked = this.active === 0 && !this.#ending;
       this.#host.fail(new Error(`the thread that handled the request is gone: ${error.message}`, { cause: error }));
       this.#writer.close();
       this.#reading.close();
+      return unasked ? new Error(`a thread that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
   }
 
-  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
+  /** Counts a request that it is to handle. */
+  take(): void {
     this.served++;
     this.active++;
+  }
+
+  async run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
     try {
       await this.thread.ready;
       if (!this.#daemon) this.thread.keepAlive(true);
@@ -139,6 +180,7 @@ class PooledThread {
   }
 
   end(): void {
+    this.#ending = true;
     // Until it is gone, somebody may wait for that.
     this.thread.keepAlive(true);
     this.thread.terminate();

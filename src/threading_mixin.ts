@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import type { ServerClass } from "./async_mixin.ts";
-import type { Connection } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { ThreadPool } from "./thread_pool.ts";
@@ -98,23 +98,30 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
         maxRequestsPerThread,
         daemon,
         sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        onError: (error) => this.reportError(error),
       });
       try {
         await pool.warm(this.spareThreads);
       } catch (error) {
-        pool.close(true);
+        await pool.close(true);
         throw error;
       }
       this.#pool = pool;
     }
 
     override finishRequest(request: Connection | Datagram, clientAddress: Address | null): void | Promise<void> {
+      // Its socket would keep the process from exiting as a thread does.
+      if (this.daemonThreads && request instanceof Connection) request.unref();
       return this.#pool!.run(request, clientAddress);
     }
 
     protected override abortRequest(request: Connection | Datagram): void {
       super.abortRequest(request);
       this.#pool?.abort(request);
+    }
+
+    protected override killRequests(): void | Promise<void> {
+      return this.#pool?.kill();
     }
 
     override async serverClose(): Promise<void> {

@@ -23,6 +23,7 @@ export function spawnProcess({ start, onFrame }: ProcessOptions): ChildProcess {
   const { fork } = process.getBuiltinModule("node:child_process") as typeof childProcess;
   const { createServer } = process.getBuiltinModule("node:net") as typeof net;
   const { mkdtempSync, rmSync } = process.getBuiltinModule("node:fs");
+  const startFrame = encodeFrame(0, START, new TextEncoder().encode(JSON.stringify(start)));
   const directory = mkdtempSync(`${process.getBuiltinModule("node:os").tmpdir()}/sockets-`);
   const path = `${directory}/link`;
   const ready = Promise.withResolvers<void>();
@@ -43,9 +44,8 @@ export function spawnProcess({ start, onFrame }: ProcessOptions): ChildProcess {
     socket.on("data", (chunk) => decoder.push(chunk as Uint8Array));
     // The child's end is told by its exit.
     socket.on("error", () => {});
-    socket.write(encodeFrame(0, START, new TextEncoder().encode(JSON.stringify(start))));
+    socket.write(startFrame);
   });
-  listener.listen(path);
   const child = fork(process.getBuiltinModule("node:url").fileURLToPath(new URL("./process.ts", import.meta.url)), [path], {
     stdio: ["ignore", "inherit", "pipe", "ipc"],
   });
@@ -65,6 +65,11 @@ export function spawnProcess({ start, onFrame }: ProcessOptions): ChildProcess {
     rmSync(directory, { recursive: true, force: true });
   };
   child.on("error", over);
+  listener.on("error", (error) => {
+    over(error);
+    child.kill("SIGKILL");
+  });
+  listener.listen(path);
   child.on("exit", (code, signal) => {
     if (line !== "") show(line);
     over(new Error(`process ${child.pid} ended with ${signal === null ? `exit status ${code}` : signal}`));

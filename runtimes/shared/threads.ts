@@ -4,13 +4,21 @@ import type { Thread, ThreadOptions } from "../../src/runtime.ts";
 /** Threads that can run at the same time. */
 export const cores: number = process.getBuiltinModule("node:os").availableParallelism();
 
+/** Whether a thread that runs out of memory ends alone. */
+export const threadMemory: true | string = process.versions.bun === undefined
+  ? true
+  : "Bun limits the process's memory, not a thread's: the child processes of a forking server have their own";
+
 /** What a thread says of itself, once. */
 export type ThreadReport = { ready: true } | { ready: false; name: string; message: string; stack: string | undefined };
 
 /** Starts a thread by way of `node:worker_threads`, which is the same on all runtimes. */
 export function spawnThread(options: ThreadOptions): Thread {
+  const { getHeapStatistics } = process.getBuiltinModule("node:v8");
   const { Worker } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
-  const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options });
+  // As much as the program itself may use. Deno ends the process when a thread that has no limit runs out of memory.
+  const resourceLimits = { maxOldGenerationSizeMb: Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20) };
+  const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options, resourceLimits });
   const ready = Promise.withResolvers<void>();
   const exited = Promise.withResolvers<Error>();
   let failure: Error | null = null;

@@ -24,6 +24,7 @@ import {
   WINDOW,
 } from "./frames.ts";
 import type { Send } from "./host.ts";
+import { loadError } from "./load_error.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
 
 /** What a worker is started with. */
@@ -59,7 +60,10 @@ export class Guest {
     const url = new URL(start.module);
     const name = url.hash === "" ? "default" : decodeURIComponent(url.hash.slice(1));
     url.hash = "";
-    const Handler = (await import(url.href))[name];
+    const exported = await import(url.href).catch((error) => {
+      throw loadError(url.href, error);
+    });
+    const Handler = exported[name];
     if (typeof Handler !== "function" || typeof Handler.prototype?.handle !== "function") {
       throw new TypeError(`${url.href} must export a class with a handle() method as ${name}, got ${String(Handler)}`);
     }
@@ -88,11 +92,12 @@ export class Guest {
   }
 
   #run(channel: number, request: Connection | Datagram, clientAddress: Address | null): void {
-    const done = (error?: unknown) => {
+    const done = (error?: Uint8Array) => {
       this.#connections.get(channel)?.over();
       this.#connections.delete(channel);
-      this.#send(channel, FRAME.DONE, error === undefined ? undefined : encodeError(error));
+      this.#send(channel, FRAME.DONE, error);
     };
+    const failed = (error: unknown) => done(encodeError(error));
     const finish = async () => {
       // What the handler has written and not awaited.
       await this.#connections.get(channel)?.flushed();
@@ -100,9 +105,9 @@ export class Guest {
     };
     try {
       const handler: BaseRequestHandler<never> = new this.#Handler(request as never, clientAddress, this.#server);
-      Promise.resolve(runHandler(handler)).then(finish).catch(done);
+      Promise.resolve(runHandler(handler)).then(finish).catch(failed);
     } catch (error) {
-      done(error);
+      failed(error);
     }
   }
 }
@@ -168,6 +173,9 @@ class RemoteConnection extends EventedConnection {
   setKeepAlive(on: boolean | number): void {
     this.#send(FRAME.OPTION, encodeJson({ keepAlive: on }));
   }
+
+  /** What keeps a worker running is not its connections. */
+  unref(): void {}
 
   /** Resolves when all that was written has been sent, or can't be any more. */
   async flushed(): Promise<void> {

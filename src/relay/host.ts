@@ -31,6 +31,8 @@ export class Host {
   #sendDatagram: SendDatagram;
   #requests = new Map<number, { request: unknown; done: PromiseWithResolvers<void>; relay: ConnectionRelay | null }>();
   #last = 0;
+  /** Why the worker is gone. */
+  #failure: Error | null = null;
 
   /**
    * @param send Sends a frame to the worker.
@@ -48,6 +50,7 @@ export class Host {
 
   /** Has the worker handle a request, of which `unread` was read already; resolves when its handler is done, rejects with what it threw. */
   run(request: Connection | Datagram, clientAddress: Address | null, unread?: Uint8Array): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
     const channel = this.#last = this.#last + 1 | 0;
     const done = Promise.withResolvers<void>();
     let relay: ConnectionRelay | null = null;
@@ -87,6 +90,7 @@ export class Host {
 
   /** The worker is gone: its requests fail. */
   fail(error: Error): void {
+    this.#failure = error;
     for (const { done, relay } of this.#requests.values()) {
       relay?.stop();
       done.reject(error);

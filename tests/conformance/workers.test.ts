@@ -4,10 +4,6 @@ import {
   BaseRequestHandler,
   connect,
   type Connection,
-  ForkingTCPServer,
-  ForkingUDPServer,
-  ForkingUnixDatagramServer,
-  ForkingUnixStreamServer,
   formatAddress,
   getRuntime,
   Mutex,
@@ -15,41 +11,15 @@ import {
   StreamRequestHandler,
   SystemExit,
   TCPServer,
-  ThreadingTCPServer,
-  ThreadingUDPServer,
-  ThreadingUnixDatagramServer,
-  ThreadingUnixStreamServer,
   type UDPServer,
   UnixStreamServer,
 } from "@sockets/server";
 import { memory } from "@sockets/server/testing";
-import { spawn } from "node:child_process";
-import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { type Adapter, adapters, freshPath } from "./adapters.ts";
-import { commandFor } from "./children.ts";
 import { type DatagramClient, openDatagramClient } from "./datagram_clients.ts";
 import { until } from "./serving.ts";
-
-/** The classes, whose handlers are named by URL; what differs in their options doesn't matter here. */
-// deno-lint-ignore no-explicit-any
-type WorkerServer<S> = new (address: string, handler: URL | string, options?: Record<string, unknown>) => S & Record<string, any>;
-type Mode = "threading" | "forking";
-
-const STREAM = {
-  threading: { tcp: ThreadingTCPServer, unix: ThreadingUnixStreamServer },
-  forking: { tcp: ForkingTCPServer, unix: ForkingUnixStreamServer },
-} as unknown as Record<Mode, Record<"tcp" | "unix", WorkerServer<TCPServer>>>;
-const DATAGRAM = {
-  threading: { udp: ThreadingUDPServer, unixgram: ThreadingUnixDatagramServer },
-  forking: { udp: ForkingUDPServer, unixgram: ForkingUnixDatagramServer },
-} as unknown as Record<Mode, Record<"udp" | "unixgram", WorkerServer<UDPServer>>>;
-
-/** Few workers, used again and again: starting one takes a processor a tenth of a second. */
-const FEW = {
-  threading: { maxThreads: 2 },
-  forking: { maxChildren: 2, requestsPerChild: Infinity },
-};
+import { DATAGRAM, type Errors, FEW, type Mode, only, serving, STREAM } from "./worker_serving.ts";
 
 const streamHandler = (name = "default") => new URL(`./handlers/stream.ts#${name}`, import.meta.url);
 const datagramHandler = (name = "default") => new URL(`./handlers/datagram.ts#${name}`, import.meta.url);
@@ -62,7 +32,7 @@ for (const mode of ["threading", "forking"] as const) {
       if (transport === "udp" || runtime.capabilities.unixDatagram === true) datagramCases(mode, runtime, transport);
     }
   }
-  faults(mode);
+  pools(mode);
   handingOver(mode);
 }
 
@@ -107,37 +77,6 @@ function handingOver(mode: Mode): void {
       await server.serverClose();
       await served;
     });
-  }
-}
-
-interface Errors {
-  errors: unknown[];
-}
-
-/** The options that servers of a mode have: an option that is none is an error. */
-function only(mode: Mode, { spareThreads, spareChildren, ...rest }: Record<string, unknown>): Record<string, unknown> {
-  return { ...rest, ...(mode === "threading" ? { spareThreads } : { spareChildren }) };
-}
-
-/** Serves while `use` runs, and keeps the errors instead of printing them. */
-async function serving<S extends TCPServer | UDPServer>(
-  Server: WorkerServer<S>,
-  address: string,
-  handler: URL,
-  options: Record<string, unknown>,
-  use: (server: S & Errors) => Promise<void>,
-): Promise<void> {
-  const server = new Server(address, handler, options) as S & Errors;
-  server.errors = [];
-  server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void server.errors.push(error);
-  await server.activate();
-  const served = server.serveForever();
-  served.catch(() => {});
-  try {
-    await use(server);
-  } finally {
-    await server.shutdown({ drain: 0 });
-    await server.serverClose();
   }
 }
 
@@ -324,8 +263,8 @@ function datagramCases(mode: Mode, runtime: Adapter["runtime"], transport: "udp"
     }));
 }
 
-/** What goes wrong in workers; the transport doesn't matter to it. */
-function faults(mode: Mode): void {
+/** What the transport doesn't matter to. What goes wrong in workers is `faults.test.ts`. */
+function pools(mode: Mode): void {
   const runtime = getRuntime();
   const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} tcp ${mode}: ${name}`, body);
   const Server = STREAM[mode].tcp;
@@ -347,22 +286,6 @@ function faults(mode: Mode): void {
     return all;
   };
 
-  for (
-    const [fault, cause] of [["exit", /exit status 7/], [
-      "reject",
-      mode === "threading" ? /nobody caught/ : /exit status 1/,
-    ]] as const
-  ) {
-    it(`a worker that dies of "${fault}" takes its own request with it; the pool heals`, () =>
-      during("Obedient", async (server) => {
-        await answer(await ask(server, fault));
-        await until(() => server.errors.length === 1);
-        assert(cause.test((server.errors[0] as Error).message), String(server.errors[0]));
-        assertEquals(await answer(await ask(server, "alive")), "alive");
-        assertEquals(await answer(await ask(server, "alive")), "alive");
-      }, mode === "threading" ? { maxThreads: 1 } : { maxChildren: 1 }));
-  }
-
   it("SystemExit in a worker ends serveForever", async () => {
     const server = new Server("tcp://127.0.0.1:0", streamHandler("Obedient"), FEW[mode]);
     await server.activate();
@@ -371,22 +294,6 @@ function faults(mode: Mode): void {
     assertEquals((await ended).exitCode, 3);
     await answer(client);
     await server.serverClose();
-  });
-
-  it("what is wrong with the handler's module shows in activate, and nothing stays bound", async () => {
-    const bad: [string, RegExp][] = [
-      ["./handlers/missing.ts", /missing\.ts/],
-      ["./handlers/syntax_error.txt", /./],
-      ["./handlers/stream.ts#nothing", /must export a class with a handle\(\) method as nothing, got undefined/],
-      ["./handlers/stream.ts#notAHandler", /as notAHandler, got 42/],
-    ];
-    for (const [module, message] of bad) {
-      const server = new Server("tcp://127.0.0.1:0", new URL(module, import.meta.url), FEW[mode]);
-      const error = await assertRejects(() => server.activate(), Error);
-      assert(message.test(error.message), `${module}: ${error}`);
-      await assertRejects(() => connect(server.serverAddress), SocketError);
-      await server.serverClose();
-    }
   });
 
   it("a class, or what is no URL, is a TypeError that says what to do", async () => {
@@ -439,55 +346,6 @@ function faults(mode: Mode): void {
       for (let i = 0; i < 4; i++) counted.push(await answer(await ask(server, "")));
       assertEquals(counted, ["1", "2", "1", "2"]);
     }, { maxChildren: 1, requestsPerChild: 2 }));
-
-  it("a child that is killed takes its own request with it, and none stays when the server is closed", async () => {
-    let pids: number[] = [];
-    await during("Obedient", async (server) => {
-      const victim = await ask(server, "never");
-      assertEquals(text(await victim.read()), "never");
-      const children = (server as unknown as { activeChildren: ReadonlySet<number> }).activeChildren;
-      const other = await ask(server, "wait");
-      assertEquals(text(await other.read()), "waiting");
-      const pid = Number(await answer(await ask(server, "pid")));
-      assert(!Number.isNaN(pid));
-      // The first one that was busy.
-      process.kill([...children][0]!, "SIGKILL");
-      await until(() => server.errors.length === 1);
-      assert(/SIGKILL/.test((server.errors[0] as Error).message), String(server.errors[0]));
-      await answer(victim);
-      await other.write("go");
-      assertEquals(await answer(other), "over");
-      assertEquals(await answer(await ask(server, "alive")), "alive");
-      pids = [...(server as unknown as { activeChildren: ReadonlySet<number> }).activeChildren];
-    }, { maxChildren: 3 });
-    for (const pid of pids) assertThrows(() => process.kill(pid, 0), Error);
-  });
-
-  it("no child outlives a server that is killed with SIGKILL in the middle of its requests", async () => {
-    const [binary, ...args] = commandFor(new URL("./programs/forking_server.ts", import.meta.url));
-    const parent = spawn(binary!, args, { stdio: ["ignore", "pipe", "inherit"] });
-    const line = await new Promise<string>((resolve) => createInterface(parent.stdout!).once("line", resolve));
-    const { listening, children } = JSON.parse(line) as { listening: string; children: number[] };
-    assertEquals(children.length, 3);
-    const clients = await Promise.all(children.map(() => connect(listening)));
-    for (const client of clients) {
-      await client.write("x");
-      assertEquals(text(await client.read()), "x");
-    }
-    const exited = new Promise((resolve) => parent.once("exit", resolve));
-    process.kill(parent.pid!, "SIGKILL");
-    await exited;
-    const gone = (pid: number) => {
-      try {
-        process.kill(pid, 0);
-        return false;
-      } catch {
-        return true;
-      }
-    };
-    await until(() => children.every(gone));
-    for (const client of clients) assertEquals(await answer(client), "");
-  });
 
   it("requests wait when all children are busy, and none is lost", () =>
     during("Obedient", async (server) => {

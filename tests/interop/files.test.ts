@@ -7,6 +7,7 @@ import { type Example, launch, run, runtimeName, serving, testWith, withFolder }
 /** Serves a folder with something in it. */
 function servingFiles(
   listen: (folder: string) => string,
+  concurrency: string,
   use: (server: Example, folder: string, ask: (path: string, ...args: string[]) => ReturnType<typeof run>) => Promise<void>,
 ): Promise<void> {
   return withFolder(async (folder) => {
@@ -19,7 +20,7 @@ function servingFiles(
     symlinkSync("index.html", `${folder}/root/alias.html`);
     const address = listen(folder);
     const where = address.startsWith("unix:") ? ["--unix-socket", address.slice("unix:".length)] : [];
-    await serving("files.ts", ["--listen", address, "--root", `${folder}/root`], (server) => {
+    await serving("files.ts", ["--listen", address, "--root", `${folder}/root`, "--concurrency", concurrency], (server) => {
       const host = where.length === 0 ? server.addresses[0]!.replace("tcp:", "http:") : "http://localhost";
       return use(server, folder, (path, ...args) => run("curl", ["--silent", "--show-error", ...where, ...args, host + path]));
     });
@@ -30,42 +31,45 @@ const overUnix = (folder: string) => `unix:${folder}/files.sock`;
 const overTCP = () => "tcp://127.0.0.1:0";
 const STATUS = ["--output", "/dev/null", "--write-out", "%{http_code}"];
 
-for (const [transport, listen] of [["a Unix socket", overUnix], ["TCP", overTCP]] as const) {
-  testWith("curl", `files: pages and files over ${transport}`, () =>
-    servingFiles(listen, async (_server, folder, ask) => {
-      if (listen === overUnix) assertEquals(statSync(`${folder}/files.sock`).mode & 0o777, 0o600);
-      const page = { status: 0, stdout: "<h1>hello</h1>\n", stderr: "" };
-      assertEquals(await ask("/"), page);
-      assertEquals(await ask("/index.html?query#fragment"), page);
-      assertEquals(await ask("/alias.html"), page);
-      assertEquals(await ask("/empty.txt"), { ...page, stdout: "" });
-      assertEquals((await ask("/sub%20dir/%C3%BCber.txt")).stdout, "found\n");
-      const { stdout } = await ask("/", "--head");
-      assertMatch(stdout, /^HTTP\/1\.0 200 OK\r\n/);
-      for (const header of ["content-type: text/html; charset=utf-8", "content-length: 15", "connection: close"]) {
-        assert(stdout.includes(`\r\n${header}\r\n`), stdout);
-      }
-      assertMatch(stdout, /\r\nlast-modified: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n([^]*\r\n)?\r\n$/);
-    }));
+const MODES = ["sequential", "async", "threading", "forking"];
+const CELLS = MODES.flatMap((mode) => [["a Unix socket", overUnix, mode], ["TCP", overTCP, mode]] as const);
 
-  testWith("curl", `files: 16 MiB over ${transport}, byte for byte`, () =>
-    servingFiles(listen, async (_server, folder, ask) => {
-      const data = new Uint8Array(16 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
-      writeFileSync(`${folder}/root/big.bin`, data);
-      const { status, stdout } = await ask(
-        "/big.bin",
-        "--output",
-        `${folder}/copy`,
-        "--write-out",
-        "%{http_code} %{content_type}",
-      );
-      assertEquals([status, stdout], [0, "200 application/octet-stream"]);
-      assertEquals(Buffer.compare(readFileSync(`${folder}/copy`), data), 0);
-    }));
+for (const [transport, listen, mode] of CELLS) {
+  testWith(
+    "curl",
+    `files, ${mode}: pages and files over ${transport}, 16 MiB byte for byte`,
+    () =>
+      servingFiles(listen, mode, async (_server, folder, ask) => {
+        if (listen === overUnix) assertEquals(statSync(`${folder}/files.sock`).mode & 0o777, 0o600);
+        const page = { status: 0, stdout: "<h1>hello</h1>\n", stderr: "" };
+        assertEquals(await ask("/"), page);
+        assertEquals(await ask("/index.html?query#fragment"), page);
+        assertEquals(await ask("/alias.html"), page);
+        assertEquals(await ask("/empty.txt"), { ...page, stdout: "" });
+        assertEquals((await ask("/sub%20dir/%C3%BCber.txt")).stdout, "found\n");
+        const { stdout } = await ask("/", "--head");
+        assertMatch(stdout, /^HTTP\/1\.0 200 OK\r\n/);
+        for (const header of ["content-type: text/html; charset=utf-8", "content-length: 15", "connection: close"]) {
+          assert(stdout.includes(`\r\n${header}\r\n`), stdout);
+        }
+        assertMatch(stdout, /\r\nlast-modified: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n([^]*\r\n)?\r\n$/);
+        const data = new Uint8Array(16 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
+        writeFileSync(`${folder}/root/big.bin`, data);
+        const copied = await ask(
+          "/big.bin",
+          "--output",
+          `${folder}/copy`,
+          "--write-out",
+          "%{http_code} %{content_type}",
+        );
+        assertEquals([copied.status, copied.stdout], [0, "200 application/octet-stream"]);
+        assertEquals(Buffer.compare(readFileSync(`${folder}/copy`), data), 0);
+      }),
+  );
 }
 
 testWith("curl", "files: what is not served", () =>
-  servingFiles(overUnix, async (_server, _folder, ask) => {
+  servingFiles(overUnix, "async", async (_server, _folder, ask) => {
     for (
       const [path, status] of [
         ["/nothing", "404"],
@@ -92,7 +96,7 @@ testWith(
   "curl",
   "files: what is not done, and the answer reaches a client that has sent a lot",
   () =>
-    servingFiles(overTCP, async (_server, folder, ask) => {
+    servingFiles(overTCP, "async", async (_server, folder, ask) => {
       writeFileSync(`${folder}/upload`, new Uint8Array(1 << 20));
       const { stdout } = await ask("/", "--include", "--data-binary", `@${folder}/upload`, "--header", "expect:");
       assertMatch(stdout, /^HTTP\/1\.0 405 Method Not Allowed\r\n[^]*\r\nallow: GET, HEAD\r\n[^]*405 Method Not Allowed\n$/);
@@ -104,25 +108,30 @@ testWith(
     }),
 );
 
-testWith(
-  "curl",
-  "files: twenty clients at once, one of which reads slowly",
-  () =>
-    servingFiles(overUnix, async (_server, folder, ask) => {
-      writeFileSync(`${folder}/root/big.bin`, new Uint8Array(4 << 20));
-      // It takes two seconds, or what the others need when that is more.
-      const slow = ask("/big.bin", "--limit-rate", "2M", ...STATUS);
-      const others = await Promise.all(Array.from({ length: 19 }, () => ask("/")));
-      for (const { stdout } of others) assertEquals(stdout, "<h1>hello</h1>\n");
-      assertEquals((await slow).stdout, "200");
-    }),
-);
+for (const mode of MODES.filter((mode) => mode !== "sequential")) {
+  // A process for each takes a while to start.
+  const count = mode === "forking" ? 5 : 20;
+  testWith(
+    "curl",
+    `files, ${mode}: ${count} clients at once, one of which reads slowly`,
+    () =>
+      servingFiles(overUnix, mode, async (_server, folder, ask) => {
+        writeFileSync(`${folder}/root/big.bin`, new Uint8Array(2 << 20));
+        // It takes a second, or what the others need when that is more.
+        const slow = ask("/big.bin", "--limit-rate", "2M", ...STATUS);
+        const others = await Promise.all(Array.from({ length: count - 1 }, () => ask("/")));
+        for (const { stdout } of others) assertEquals(stdout, "<h1>hello</h1>\n");
+        assertEquals((await slow).stdout, "200");
+      }),
+  );
+}
 
 void test(`${runtimeName} files: a wrong argument is one line on stderr and status 1`, () =>
   withFolder(async (folder) => {
     for (
       const [args, reason] of [
         [["--listen", "udp://127.0.0.1:0"], /^TypeError: --listen takes tcp:.* got udp:\/\/127\.0\.0\.1:0\n$/],
+        [["--concurrency", "magic"], /^TypeError: --concurrency takes sequential, .* got magic\n$/],
         [["--listen", `unix:${folder}/s`, "--mode", "9"], /^TypeError: --mode takes octal .* got 9\n$/],
         [["--listen", `unix:${folder}/s`, "--root", `${folder}/nowhere`], /^Error: ENOENT: [^\n]*\n$/],
       ] as const

@@ -119,7 +119,7 @@ export function launch(example: string, args: string[]): Program {
 }
 
 /** Runs an example that serves as many addresses as are listened to while `use` runs, and ends it with a signal that it must heed. */
-export async function serving(example: string, args: string[], use: (server: Example) => Promise<void>): Promise<void> {
+export async function serving<T>(example: string, args: string[], use: (server: Example) => Promise<T>): Promise<T> {
   const program = launch(example, args);
   try {
     const addresses: string[] = [];
@@ -129,10 +129,11 @@ export async function serving(example: string, args: string[], use: (server: Exa
       if (!line.startsWith("listening ")) throw new Error(`the first line is ${JSON.stringify(line)}`);
       addresses.push(line.slice("listening ".length));
     }
-    await use(Object.assign(program, { addresses, port: /:(\d+)$/.exec(addresses[0]!)?.[1] ?? "" }));
+    const result = await use(Object.assign(program, { addresses, port: /:(\d+)$/.exec(addresses[0]!)?.[1] ?? "" }));
     program.kill("SIGTERM");
     const status = await program.exited;
     if (status !== 0 || program.stderr !== "") throw new Error(`${example} ended with ${status}: ${program.stderr}`);
+    return result;
   } finally {
     program.kill("SIGKILL");
     await program.exited;
