@@ -67,6 +67,7 @@ export const bun: Runtime = {
   capabilities: {
     reset: true,
     reusePort: true,
+    reusePortUdp: true,
     ipv6Only: true,
     keepAliveDelay: true,
     unixDatagram: true,

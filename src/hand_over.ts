@@ -44,7 +44,7 @@ async function finish(pool: ProcessPool | ThreadPool, { request, clientAddress, 
 function common({ server, module, data }: HandedOver): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram"> {
   return {
     runtime: server.runtime,
-    start: { module, serverAddress: server.serverAddress, data },
+    start: { entry: "handler", module, serverAddress: server.serverAddress, data },
     sendDatagram: (bytes, to) => (server as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
   };
 }

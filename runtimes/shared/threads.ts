@@ -31,6 +31,7 @@ export function spawnThread(options: ThreadOptions): Thread {
     exited.resolve(error);
   });
   return {
+    id: worker.threadId,
     ready: ready.promise,
     exited: exited.promise,
     keepAlive(on) {
