@@ -81,22 +81,14 @@ export class SupervisedReplica implements Replica {
     this.wake();
     this.state = "starting";
     this.#cause = null;
-    const host = this.#host = new ServerHost((onFrame) => this.#supervision.spawn(onFrame));
-    void host.exited.then((error) => this.#gone(error));
     try {
-      const bound = await host.activate(address);
-      // Gone, or ended by close(), in the same moment.
-      if (this.#host !== host || this.#cause !== null) throw await host.exited;
-      this.state = "running";
-      this.failedStarts = 0;
-      this.#runningSince = performance.now();
-      return bound;
+      return await this.#run(address);
     } catch (error) {
       this.failedStarts++;
-      this.#cause ??= { error };
-      const { error: first } = this.#cause;
-      host.terminate();
-      await host.exited;
+      this.#fail(error);
+      const { error: first } = this.#cause!;
+      await this.#host?.exited;
+      this.state = "stopped";
       throw first;
     }
   }
@@ -157,6 +149,18 @@ export class SupervisedReplica implements Replica {
     clearTimeout(this.#timer);
     this.pause = null;
     if (this.state === "pausing") this.state = "stopped";
+  }
+
+  async #run(address: Address): Promise<Address> {
+    const host = this.#host = new ServerHost((onFrame) => this.#supervision.spawn(onFrame));
+    void host.exited.then((error) => this.#gone(error));
+    const bound = await host.activate(address);
+    // Gone, or ended by close(), in the same moment.
+    if (this.#host !== host || this.#cause !== null) throw await host.exited;
+    this.state = "running";
+    this.failedStarts = 0;
+    this.#runningSince = performance.now();
+    return bound;
   }
 
   /** Has it do something, and ends it when that fails or takes too long; then its end tells why. */

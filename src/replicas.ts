@@ -263,7 +263,7 @@ export class Replicas implements AsyncDisposable {
   }
 
   /**
-   * Asks the replicas what they have counted.
+   * Asks the replicas what they have counted; one that computes answers when it is done.
    *
    * @returns The sums. What a replica that died had counted is lost; what one that was closed had is in them.
    */
@@ -284,10 +284,9 @@ export class Replicas implements AsyncDisposable {
   handleError(replica: Replica, error: unknown): void | Promise<void> {
     const line = "-".repeat(40);
     const next = replica.pause === null ? "is not started again" : `is started again in ${replica.pause} ms`;
+    const what = error instanceof Error ? error.stack : String(error);
     console.error(
-      `${line}\nReplica ${replica.index} of ${formatAddress(this.serverAddress)} is gone and ${next}\n`,
-      error,
-      `\n${line}`,
+      `${line}\nReplica ${replica.index} of ${formatAddress(this.serverAddress)} is gone and ${next}\n${what}\n${line}`,
     );
   }
 
