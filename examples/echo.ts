@@ -5,12 +5,14 @@
  *     bun examples/echo.ts --listen udp://127.0.0.1:9000
  *     node examples/echo.ts --listen unix:/tmp/echo.sock
  *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram --concurrency threading
+ *     bun examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 4
  *
  * Then talk to it: `nc 127.0.0.1 9000`, `nc -u 127.0.0.1 9000`, `nc -U /tmp/echo.sock`,
  * `socat - UNIX-SENDTO:/tmp/echo.dgram,bind=/tmp/me.dgram`.
  */
 import { parseArgs } from "node:util";
 import {
+  type Address,
   AsyncTCPServer,
   AsyncUDPServer,
   AsyncUnixDatagramServer,
@@ -24,6 +26,8 @@ import {
   ForkingUnixStreamServer,
   formatAddress,
   parseAddress,
+  Replicas,
+  type ReplicaServerOptions,
   TCPServer,
   ThreadingTCPServer,
   ThreadingUDPServer,
@@ -63,11 +67,10 @@ const SERVERS = {
 type AnyServer = new (...args: any[]) => BaseServer<any>;
 
 /** The server for an address. */
-export function echoServer(listen: string, concurrency: string): InstanceType<AnyServer> {
+export function echoServer(address: Address, concurrency: string, options: object = {}): InstanceType<AnyServer> {
   if (!Object.hasOwn(SERVERS, concurrency)) {
     throw new TypeError(`--concurrency takes ${Object.keys(SERVERS).join(", ")}, got ${concurrency}`);
   }
-  const address = parseAddress(listen);
   const Server: AnyServer = SERVERS[concurrency as keyof typeof SERVERS][address.transport];
   const stream = address.transport === "tcp" || address.transport === "unix";
   const Handler = stream ? StreamEcho : DatagramEcho;
@@ -75,7 +78,12 @@ export function echoServer(listen: string, concurrency: string): InstanceType<An
   // A thread or a process finds the class in this module.
   const handler = elsewhere ? new URL(`#${Handler.name}`, import.meta.url) : Handler;
   // As large as UDP's largest datagram.
-  return new Server(address, handler, stream ? {} : { maxPacketSize: 65_507 });
+  return new Server(address, handler, { ...options, ...(stream ? {} : { maxPacketSize: 65_507 }) });
+}
+
+/** The server of a replica. */
+export function echoReplica(address: Address, options: ReplicaServerOptions): InstanceType<AnyServer> {
+  return echoServer(address, options.data as string, options);
 }
 
 async function main(): Promise<void> {
@@ -83,9 +91,13 @@ async function main(): Promise<void> {
     options: {
       listen: { type: "string", default: "tcp://127.0.0.1:0" },
       concurrency: { type: "string", default: "async" },
+      replicas: { type: "string" },
     },
   });
-  const server = echoServer(values.listen, values.concurrency);
+  const { listen, concurrency, replicas } = values;
+  const server = replicas === undefined
+    ? echoServer(parseAddress(listen), concurrency)
+    : new Replicas(listen, new URL("#echoReplica", import.meta.url), { count: Number(replicas), data: concurrency });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
   for (const signal of ["SIGINT", "SIGTERM"]) {

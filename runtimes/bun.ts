@@ -68,6 +68,7 @@ export const bun: Runtime = {
   capabilities: {
     reset: true,
     reusePort: true,
+    reusePortUdp: true,
     ipv6Only: true,
     keepAliveDelay: true,
     unixDatagram: true,

@@ -54,6 +54,7 @@ export const deno: Runtime = {
   capabilities: {
     reset: false,
     reusePort: listenDatagram !== undefined || "start it with --unstable-net",
+    reusePortUdp: "Deno sets SO_REUSEADDR alone on a UDP socket, and the last one bound gets all datagrams",
     ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
     get unixDatagram() {
       return unixDatagramSupport();

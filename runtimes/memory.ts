@@ -30,6 +30,7 @@ export const memory: Runtime = {
   capabilities: {
     reset: true,
     reusePort: NO_PORTS,
+    reusePortUdp: NO_PORTS,
     ipv6Only: true,
     keepAliveDelay: true,
     unixDatagram: true,

@@ -18,6 +18,7 @@ export const node: Runtime = {
   capabilities: {
     reset: true,
     reusePort: true,
+    reusePortUdp: true,
     ipv6Only: true,
     keepAliveDelay: true,
     unixDatagram: unixDatagramSupport(),

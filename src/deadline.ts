@@ -46,7 +46,7 @@ export class Deadline {
 }
 
 /** The longest delay that setTimeout takes; a longer one would fire at once. */
-const LONGEST = 2 ** 31 - 1;
+export const LONGEST = 2 ** 31 - 1;
 
 /**
  * Checks a number of milliseconds before it reaches a timer.

@@ -103,7 +103,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
       const { runtime, serverAddress, data, maxChildren, spareChildren, requestsPerChild, childTimeout } = this;
       const pool = new ProcessPool({
         runtime,
-        start: { module: String(this.RequestHandlerClass), serverAddress, data },
+        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data },
         maxChildren,
         spareChildren,
         requestsPerChild,

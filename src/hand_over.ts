@@ -28,7 +28,7 @@ function common(
 ): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram" | "onError"> {
   return {
     runtime: server.runtime,
-    start: { module, serverAddress: server.serverAddress, data },
+    start: { entry: "handler", module, serverAddress: server.serverAddress, data },
     sendDatagram: (bytes, to) => (server as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
     // It has the one request, which tells of what goes wrong.
     onError: ignore,

@@ -3,13 +3,13 @@ import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
-import type { ChildProcess, Runtime } from "./runtime.ts";
+import type { ChildProcess, Runtime, WorkerStart } from "./runtime.ts";
 
 /** How a pool runs its child processes. */
 export interface ProcessPoolOptions {
   readonly runtime: Runtime;
   /** What every child is started with. */
-  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  readonly start: WorkerStart;
   readonly maxChildren: number;
   readonly spareChildren: number;
   readonly requestsPerChild: number;

@@ -12,6 +12,8 @@ export interface Capabilities {
   readonly reset: boolean;
   /** Several listeners can share a TCP port (SO_REUSEPORT). `true`, or what would make it work. */
   readonly reusePort: true | string;
+  /** Datagrams are spread over the sockets that share a UDP port (SO_REUSEPORT). `true`, or what would make it work. */
+  readonly reusePortUdp: true | string;
   /** An IPv6 listener can be kept from taking IPv4 connections as well (IPV6_V6ONLY). `true`, or what would make it work. */
   readonly ipv6Only: true | string;
   /** The idle time before the first keep-alive probe can be set (TCP_KEEPIDLE). `true`, or what would make it work. */
@@ -155,19 +157,33 @@ export interface RawDatagramSocket {
   close(): Promise<void>;
 }
 
+/** What a worker runs. */
+export interface WorkerStart {
+  /** What the module exports: a class that handles requests, or a function that makes a server. */
+  readonly entry: "handler" | "server";
+  /** The URL of the module; a fragment names the export, `default` without one. */
+  readonly module: string;
+  /** The address that the server is bound to, or is to bind. */
+  readonly serverAddress: Address;
+  /** The server's `data`. */
+  readonly data: unknown;
+}
+
 /** What a worker thread is started with; it is cloned, but what it shares in memory stays shared. */
 export interface ThreadOptions {
-  /** The URL of the handler's module, the server's address and data. */
-  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  /** What it runs. */
+  readonly start: WorkerStart;
   /** The ring from the server to the thread. */
   readonly toThread: SharedArrayBuffer;
   /** The ring back. */
   readonly fromThread: SharedArrayBuffer;
 }
 
-/** A worker thread that handles requests. */
+/** A worker thread. */
 export interface Thread {
-  /** Resolves when the handler's module is loaded; rejects with what loading threw. */
+  /** Its thread id. */
+  readonly id: number;
+  /** Resolves when its module is loaded; rejects with what loading threw. */
   readonly ready: Promise<void>;
   /** Resolves when the thread has ended: with the error that ended it, or what its exit status was. */
   readonly exited: Promise<Error>;
@@ -179,17 +195,17 @@ export interface Thread {
 
 /** What a child process is started with. */
 export interface ProcessOptions {
-  /** The URL of the handler's module, the server's address and data, which JSON must be able to carry. */
-  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  /** What it runs; JSON must be able to carry the data. */
+  readonly start: WorkerStart;
   /** Gets the frames that it sends. */
   onFrame(channel: number, type: number, payload: Uint8Array): void;
 }
 
-/** A child process that handles requests. */
+/** A child process. */
 export interface ChildProcess {
   /** Its process id; -1 when it could not be started. */
   readonly pid: number;
-  /** Resolves when the handler's module is loaded; rejects with what loading threw. */
+  /** Resolves when its module is loaded; rejects with what loading threw. */
   readonly ready: Promise<void>;
   /** Resolves when the process has ended, with what its exit status was or which signal ended it. */
   readonly exited: Promise<Error>;
@@ -211,9 +227,9 @@ export interface Runtime {
   connect(options: ConnectOptions): Promise<RawConnection>;
   /** Binds an address for datagrams. */
   bind(options: BindOptions): Promise<RawDatagramSocket>;
-  /** Starts a thread that handles requests. */
+  /** Starts a thread. */
   spawnThread(options: ThreadOptions): Thread;
-  /** Starts a process that handles requests. */
+  /** Starts a process. */
   spawnProcess(options: ProcessOptions): ChildProcess;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at the end of the turn. */
   afterEvents(callback: () => void): void;

@@ -4,13 +4,13 @@ import type { Datagram } from "./datagram.ts";
 import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import { makeRing, readRing, RingWriter } from "./relay/ring.ts";
-import type { Runtime, Thread } from "./runtime.ts";
+import type { Runtime, Thread, WorkerStart } from "./runtime.ts";
 
 /** How a pool runs its threads. */
 export interface ThreadPoolOptions {
   readonly runtime: Runtime;
   /** What every thread is started with. */
-  readonly start: { readonly module: string; readonly serverAddress: Address; readonly data: unknown };
+  readonly start: WorkerStart;
   readonly maxThreads: number;
   readonly maxRequestsPerThread: number;
   /** Whether threads that are busy leave the process free to exit. */

@@ -93,7 +93,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       const { runtime, serverAddress, data, maxThreads, maxRequestsPerThread, daemonThreads: daemon } = this;
       const pool = new ThreadPool({
         runtime,
-        start: { module: String(this.RequestHandlerClass), serverAddress, data },
+        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data },
         maxThreads,
         maxRequestsPerThread,
         daemon,

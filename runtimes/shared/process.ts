@@ -1,7 +1,8 @@
-/** What a child process runs: it loads the handler's module and handles the requests that come through the link. */
+/** What a child process runs: it loads the module that it is told to and does what the frames on the link ask for. */
 import type * as net from "node:net";
-import { Guest, type GuestStart } from "../../src/relay/guest.ts";
+import { type Guest, startGuest } from "../../src/relay/start_guest.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
+import type { WorkerStart } from "../../src/runtime.ts";
 import { type ProcessFailure, REPORT } from "./processes.ts";
 
 // A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
@@ -12,9 +13,9 @@ const link = connect({ path: process.argv[2]! });
 const send = (channel: number, type: number, payload?: Uint8Array) => void link.write(encodeFrame(channel, type, payload));
 let guest: Guest | null = null;
 
-async function begin(start: GuestStart): Promise<void> {
+async function begin(start: WorkerStart): Promise<void> {
   try {
-    guest = await Guest.start(start, send);
+    guest = await startGuest(start, send);
     send(0, REPORT);
   } catch (error) {
     const { name, message, stack } = error instanceof Error ? error : new Error(String(error));

@@ -1,7 +1,7 @@
-/** What a worker thread runs: it loads the handler's module and handles the requests that come through the ring. */
+/** What a worker thread runs: it loads the module that it is told to and does what the frames in the ring ask for. */
 import type * as workerThreads from "node:worker_threads";
-import { Guest } from "../../src/relay/guest.ts";
 import { readRing, RingWriter } from "../../src/relay/ring.ts";
+import { startGuest } from "../../src/relay/start_guest.ts";
 import type { ThreadOptions } from "../../src/runtime.ts";
 import type { ThreadReport } from "./threads.ts";
 
@@ -10,7 +10,7 @@ const { start, toThread, fromThread } = workerData as ThreadOptions;
 const report = (message: ThreadReport) => parentPort!.postMessage(message);
 const writer = new RingWriter(fromThread);
 try {
-  const guest = await Guest.start(start, (channel, type, payload) => writer.write(channel, type, payload));
+  const guest = await startGuest(start, (channel, type, payload) => writer.write(channel, type, payload));
   // Nothing comes this way: it keeps the thread running.
   parentPort!.on("message", () => {});
   report({ ready: true });

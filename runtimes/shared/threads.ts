@@ -39,6 +39,7 @@ export function spawnThread(options: ThreadOptions): Thread {
     exited.resolve(error);
   });
   return {
+    id: worker.threadId,
     ready: ready.promise,
     exited: exited.promise,
     keepAlive(on) {

@@ -27,6 +27,12 @@ export const FRAME = {
   SEND: 11,
   /** To the worker: it was sent; an error as JSON, or nothing. */
   SENT: 12,
+  /** To a worker that runs a server: a method to call; a {@linkcode Call} as JSON. The channel is a number of its own. */
+  CALL: 13,
+  /** To the caller: what the method returned, as JSON. */
+  RETURNED: 14,
+  /** To the caller: what the method threw; an error as JSON. */
+  THREW: 15,
 } as const;
 
 /** Bytes that may be under way in one direction of a connection. */
@@ -41,6 +47,14 @@ export interface Opened {
   remoteAddress?: Address;
   truncated?: boolean;
 }
+
+/** A method of a server that runs in a worker. Milliseconds without end are `null`, as JSON has no `Infinity`. */
+export type Call =
+  | { method: "activate"; address: Address }
+  | { method: "serveForever" }
+  | { method: "shutdown"; drain?: number | null }
+  | { method: "serverClose"; shutdownTimeout: number | null }
+  | { method: "stats" };
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

@@ -7,7 +7,7 @@ import { DatagramSocket } from "../datagram_socket.ts";
 import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
-import type { RawDatagram, RawDatagramSocket } from "../runtime.ts";
+import type { RawDatagram, RawDatagramSocket, WorkerStart } from "../runtime.ts";
 import { SendQueue } from "../send_queue.ts";
 import {
   CREDIT_STEP,
@@ -24,18 +24,8 @@ import {
   WINDOW,
 } from "./frames.ts";
 import type { Send } from "./host.ts";
-import { loadError } from "./load_error.ts";
+import { loadExport } from "./load_export.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
-
-/** What a worker is started with. */
-export interface GuestStart {
-  /** The URL of the handler's module; a fragment names the export, `default` without one. */
-  module: string;
-  /** The address that the server is bound to. */
-  serverAddress: Address;
-  /** The server's `data`. */
-  data: unknown;
-}
 
 /** The worker's end of the relay: runs handlers on requests that the server hands over. */
 export class Guest {
@@ -46,7 +36,7 @@ export class Guest {
   #socket: RemoteDatagramSocket;
   #wrapped: DatagramSocket;
 
-  private constructor(send: Send, Handler: RequestHandlerClass<never>, { serverAddress, data }: GuestStart) {
+  private constructor(send: Send, Handler: RequestHandlerClass<never>, { serverAddress, data }: WorkerStart) {
     this.#send = send;
     this.#Handler = Handler;
     // What a handler can know of a server that runs elsewhere.
@@ -56,17 +46,8 @@ export class Guest {
   }
 
   /** Loads the handler's module. */
-  static async start(start: GuestStart, send: Send): Promise<Guest> {
-    const url = new URL(start.module);
-    const name = url.hash === "" ? "default" : decodeURIComponent(url.hash.slice(1));
-    url.hash = "";
-    const exported = await import(url.href).catch((error) => {
-      throw loadError(url.href, error);
-    });
-    const Handler = exported[name];
-    if (typeof Handler !== "function" || typeof Handler.prototype?.handle !== "function") {
-      throw new TypeError(`${url.href} must export a class with a handle() method as ${name}, got ${String(Handler)}`);
-    }
+  static async start(start: WorkerStart, send: Send): Promise<Guest> {
+    const Handler = await loadExport(start.module, "a class with a handle() method", isHandler);
     return new Guest(send, Handler, start);
   }
 
@@ -110,6 +91,10 @@ export class Guest {
       failed(error);
     }
   }
+}
+
+function isHandler(value: unknown): value is RequestHandlerClass<never> {
+  return typeof value === "function" && typeof value.prototype?.handle === "function";
 }
 
 const LARGEST_DATAGRAM = 1 << 18;

@@ -61,6 +61,14 @@ testWith(
   "echo: socat over TCP",
   () => serving("echo.ts", TCP, (s) => echoes("socat", [...PATIENT, "-", `TCP:127.0.0.1:${s.port}`])),
 );
+testWith(
+  "socat",
+  "echo: two replicas, socat over TCP, eight times",
+  () =>
+    serving("echo.ts", [...TCP, "--replicas", "2"], async (server) => {
+      await Promise.all(Array.from({ length: 8 }, () => echoes("socat", [...PATIENT, "-", `TCP:127.0.0.1:${server.port}`])));
+    }),
+);
 testWith("nc", "echo: nc over TCP", () => serving("echo.ts", TCP, (s) => echoes("nc", ["-N", "127.0.0.1", s.port])));
 testWith(
   "socat",

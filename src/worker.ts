@@ -1,0 +1,55 @@
+import { makeRing, type OnFrame, readRing, RingWriter } from "./relay/ring.ts";
+import type { Runtime, WorkerStart } from "./runtime.ts";
+
+/** Where a worker runs: in a thread of this process, or in a process of its own. */
+export type WorkerKind = "thread" | "process";
+
+/** A thread or a process behind the same few methods. */
+export interface Worker {
+  /** Its thread id or process id; -1 when it could not be started. */
+  readonly id: number;
+  /** Resolves when its module is loaded; rejects with what loading threw. */
+  readonly ready: Promise<void>;
+  /** Resolves when it has ended, with the reason. */
+  readonly exited: Promise<Error>;
+  /** Sends it a frame. */
+  send: OnFrame;
+  /** Ends it at once. */
+  terminate(): void;
+}
+
+/** Starts a worker; its frames go to `onFrame`. */
+export function startWorker(runtime: Runtime, kind: WorkerKind, start: WorkerStart, onFrame: OnFrame): Worker {
+  return kind === "thread" ? startThread(runtime, start, onFrame) : startProcess(runtime, start, onFrame);
+}
+
+function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): Worker {
+  const toThread = makeRing();
+  const fromThread = makeRing();
+  const writer = new RingWriter(toThread);
+  const thread = runtime.spawnThread({ start, toThread, fromThread });
+  void readRing(fromThread, onFrame);
+  void thread.exited.then(() => {
+    writer.close();
+    // Only to end the reading.
+    new RingWriter(fromThread).close();
+  });
+  return {
+    id: thread.id,
+    ready: thread.ready,
+    exited: thread.exited,
+    send: (channel, type, payload) => writer.write(channel, type, payload),
+    terminate: () => thread.terminate(),
+  };
+}
+
+function startProcess(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): Worker {
+  const child = runtime.spawnProcess({ start, onFrame });
+  return {
+    id: child.pid,
+    ready: child.ready,
+    exited: child.exited,
+    send: (channel, type, payload) => child.send(channel, type, payload),
+    terminate: () => child.terminate(),
+  };
+}
