@@ -35,30 +35,27 @@ export { AsyncMixIn, type ServerClass } from "./src/async_mixin.ts";
 export { AsyncTCPServer, AsyncUDPServer, AsyncUnixDatagramServer, AsyncUnixStreamServer } from "./src/async_servers.ts";
 export { BaseRequestHandler } from "./src/base_request_handler.ts";
 export { BaseServer } from "./src/base_server.ts";
-export type {
-  ActiveRequest,
-  RequestHandlerClass,
-  ServerOptions,
-  ServerStats,
-  ShutdownOptions,
-  Taken,
-} from "./src/base_server.ts";
+export type { ActiveRequest, RequestHandlerClass, ServerOptions, ShutdownOptions, Taken } from "./src/base_server.ts";
 export { bind, type DatagramSocketOptions } from "./src/bind.ts";
 export { connect, type ConnectionOptions } from "./src/connect.ts";
 export { Connection } from "./src/connection.ts";
 export { Datagram } from "./src/datagram.ts";
 export { DatagramRequestHandler } from "./src/datagram_request_handler.ts";
 export { DatagramSocket } from "./src/datagram_socket.ts";
+export type { EndCounts, EndReason } from "./src/end_reason.ts";
 export { IncompleteReadError, LimitOverrunError, SocketError, SystemExit, UnsupportedError } from "./src/errors.ts";
 export type { SocketErrorOptions } from "./src/errors.ts";
 export type { Replica, ReplicaState } from "./src/replica.ts";
 export { Replicas, type ReplicaServer, type ReplicaServerOptions, type ReplicasOptions } from "./src/replicas.ts";
 export type { WorkerKind } from "./src/worker.ts";
+export { Histogram, type HistogramBucket } from "./src/histogram.ts";
+export type { ConnectionLimits, HandlerLimits } from "./src/limits.ts";
 export { getRuntime } from "./src/runtime.ts";
 export type { ChildProcess, ProcessOptions, Thread, ThreadOptions, WorkerStart } from "./src/runtime.ts";
 export type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
 export type { BindOptions, RawDatagram, RawDatagramSocket, SocketOptions } from "./src/runtime.ts";
 export { type DatagramAddress, serve, type ServeDatagramOptions, type ServeOptions, type ServeSignal } from "./src/serve.ts";
+export type { ServerStats } from "./src/stats.ts";
 export { type ByteSource, type LimitOptions, StreamReader } from "./src/stream_reader.ts";
 export { type ByteSink, StreamWriter } from "./src/stream_writer.ts";
 export { StreamRequestHandler } from "./src/stream_request_handler.ts";

@@ -119,6 +119,9 @@ export const bun: Runtime = {
       get refused() {
         return queue.overflowed;
       },
+      get queued() {
+        return queue.length;
+      },
       accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
@@ -202,6 +205,7 @@ async function explain(cause: unknown, syscall: string, address: Address, hostna
 class BunConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
+  bytesWritten = 0;
   #socket: BunSocket;
   #unsent: SendQueue | null = null;
   #sendEnded = false;
@@ -212,6 +216,10 @@ class BunConnection extends EventedConnection {
     const unix = local.transport === "unix";
     this.localAddress = unix ? local : inetAddress("tcp", socket.localAddress, socket.localPort);
     this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+  }
+
+  get unsent(): number {
+    return this.#unsent?.size ?? 0;
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -258,7 +266,9 @@ class BunConnection extends EventedConnection {
       const code = this.localAddress.transport === "unix" ? "EPIPE" : "ECONNRESET";
       this.gone(new SocketError(code, { syscall: "write", address: this.remoteAddress }));
       this.#socket.terminate();
+      return sent;
     }
+    this.bytesWritten += sent;
     return sent;
   }
 

@@ -99,6 +99,7 @@ export const deno: Runtime = {
     return {
       address: local,
       refused: 0,
+      queued: 0,
       accept() {
         const connection = queue.take();
         if (connection instanceof Promise && accepting === null && !closed) accepting = accept();
@@ -146,6 +147,9 @@ class DenoConnection implements RawConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
   onclose: ((error: SocketError | null) => void) | null = null;
+  bytesRead = 0;
+  bytesWritten = 0;
+  unsent = 0;
   #conn: DenoConn;
   #size = SMALLEST;
   /** A buffer that the last read has left over. */
@@ -170,6 +174,14 @@ class DenoConnection implements RawConnection {
     this.remoteAddress = toAddress(conn.remoteAddr);
   }
 
+  get reading(): boolean {
+    return this.#reading && this.#ahead === null;
+  }
+
+  get readEnded(): boolean {
+    return this.#readEnded;
+  }
+
   read(): Promise<Uint8Array | null> {
     if (!this.#watching) return this.#pull(false) as Promise<Uint8Array | null>;
     const chunk = this.#ahead ?? (this.#pull(false) as Promise<Uint8Array | null>);
@@ -186,6 +198,7 @@ class DenoConnection implements RawConnection {
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.#closing || this.#gone || this.#sendEnded) return rejected(this.#closeError("write"));
     if (bytes.length === 0) return;
+    this.unsent += bytes.length;
     if (!this.#writing) return this.#lastWrite = this.#write(bytes);
     return this.#afterWrites(() => this.#write(bytes));
   }
@@ -249,6 +262,7 @@ class DenoConnection implements RawConnection {
       if (this.#sendEnded && !this.#writing) this.#release(null);
       return iterating ? DONE : null;
     }
+    this.bytesRead += size;
     const chunk = this.#cut(buffer, size);
     return iterating ? { done: false, value: chunk } : chunk;
   }
@@ -280,8 +294,12 @@ class DenoConnection implements RawConnection {
     if (this.#gone) throw this.#closeError("write");
     this.#writing = true;
     try {
-      let sent = await this.#conn.write(bytes);
-      while (sent < bytes.length) sent += await this.#conn.write(bytes.subarray(sent));
+      for (let rest = bytes; rest.length > 0;) {
+        const sent = await this.#conn.write(rest);
+        this.bytesWritten += sent;
+        this.unsent -= sent;
+        rest = rest.subarray(sent);
+      }
     } catch (cause) {
       // Only now, so that a write that succeeds doesn't pay for it. There is one at a time, so it is this one.
       this.#lastWrite?.catch(ignore);

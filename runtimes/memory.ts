@@ -53,6 +53,9 @@ export const memory: Runtime = {
       get refused() {
         return queue.overflowed;
       },
+      get queued() {
+        return queue.length;
+      },
       accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
@@ -104,6 +107,7 @@ function freePort(hostname: string): number {
 class MemoryConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
+  bytesWritten = 0;
   #peer!: MemoryConnection;
   #unsent = new SendQueue((bytes) => this.#send(bytes));
   #sendEnded = false;
@@ -122,6 +126,10 @@ class MemoryConnection extends EventedConnection {
     ends[0].#peer = ends[1];
     ends[1].#peer = ends[0];
     return ends;
+  }
+
+  get unsent(): number {
+    return this.#unsent.size;
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -184,6 +192,7 @@ class MemoryConnection extends EventedConnection {
     for (let size; (size = Math.min(bytes.length - sent, peer.room)) > 0; sent += size) {
       // A copy, as through a kernel: the sender may change its bytes and the reader its chunk.
       peer.received(bytes.slice(sent, sent + size));
+      this.bytesWritten += size;
     }
     return sent;
   }

@@ -64,6 +64,9 @@ export const node: Runtime = {
       get refused() {
         return queue.overflowed;
       },
+      get queued() {
+        return queue.length;
+      },
       accept: () => queue.take(),
       interrupt: () => queue.interrupt(),
       close() {
@@ -144,12 +147,20 @@ class ChunkReader {
 const UNNAMED: Address = { transport: "unix", path: "" };
 const EMPTY = new Uint8Array(0);
 const CONNECTION = Symbol("connection");
+/** What is not documented: where it isn't what is expected, a large write shows no progress before its end. */
+interface Internals {
+  _handle?: { writeQueueSize?: number } | null;
+  _writableState?: { writelen?: number };
+}
 type OwnedSocket = net.Socket & { [CONNECTION]: NodeConnection };
 
 class NodeConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
   #socket: net.Socket;
+  /** Bytes that the kernel has taken, and those of which that is not known yet. */
+  #sent = 0;
+  #pending = 0;
   #sendEnded = false;
 
   constructor(socket: net.Socket, local: Address) {
@@ -163,13 +174,25 @@ class NodeConnection extends EventedConnection {
     socket.on("end", onEnd).on("error", onError).on("close", onClose);
   }
 
+  get bytesWritten(): number {
+    return this.#sent + this.#takenOfPending;
+  }
+
+  get unsent(): number {
+    return this.#pending - this.#takenOfPending;
+  }
+
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
     if (this.#sendEnded) return rejected(this.#brokenPipe());
     this.#socket.write(bytes);
     // Zero when the kernel has taken it all. If not, an empty write behind it tells when it has.
-    if (this.#socket.writableLength === 0) return;
-    return this.#taken((callback) => this.#socket.write(EMPTY, callback));
+    if (this.#socket.writableLength === 0) {
+      this.#sent += bytes.length;
+      return;
+    }
+    this.#pending += bytes.length;
+    return this.#taken((callback) => this.#socket.write(EMPTY, callback), bytes.length);
   }
 
   closeWrite(): void | Promise<void> {
@@ -210,12 +233,23 @@ class NodeConnection extends EventedConnection {
     this.#socket.resume();
   }
 
-  #taken(start: (callback: (error?: Error | null) => void) => void): Promise<void> {
+  /** Of a write that the kernel takes piece by piece, only libuv knows how much is left, as `net.Socket` asks it for its own timeout. */
+  get #takenOfPending(): number {
+    if (this.#pending === 0) return 0;
+    const { _handle: handle, _writableState: state } = this.#socket as unknown as Internals;
+    const left = handle?.writeQueueSize;
+    return left === undefined || state?.writelen === undefined ? 0 : Math.max(0, state.writelen - left);
+  }
+
+  #taken(start: (callback: (error?: Error | null) => void) => void, size = 0): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     promise.catch(ignore);
     start((error) => {
-      if (!error) resolve();
-      else reject(this.dead ? this.closeError("write") : toSocketError(error, "write", this.remoteAddress, "EPIPE"));
+      if (!error) {
+        this.#sent += size;
+        this.#pending -= size;
+        resolve();
+      } else reject(this.dead ? this.closeError("write") : toSocketError(error, "write", this.remoteAddress, "EPIPE"));
     });
     return promise;
   }

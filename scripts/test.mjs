@@ -28,7 +28,9 @@ let failed = chosen.length === 0;
 for (const { name, version, command: [binary], test } of chosen) {
   console.log(`\n=== ${name} ${version}`);
   const report = join(directory, `${name}.xml`);
-  const { status } = spawnSync(binary, test(files, report), { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  // The tests start hundreds of processes: with what Node has compiled kept, each takes a third of the time (where it keeps TypeScript).
+  const env = { ...process.env, NODE_COMPILE_CACHE: join(directory, "compiled") };
+  const { status } = spawnSync(binary, test(files, report), { cwd: root, stdio: ["ignore", "inherit", "inherit"], env });
   const counts = count(report);
   // A runtime that crashed, or ran nothing, has failed whatever it counted.
   if (status !== 0 || counts === null || counts.passed === 0) failed = true;

@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import type { BaseServer } from "./base_server.ts";
-import type { Connection } from "./connection.ts";
+import { Connection, noteEnd } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SystemExit } from "./errors.ts";
 import { type HandOver, handOverToProcess, handOverToThread } from "./hand_over.ts";
@@ -116,6 +116,7 @@ export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<vo
   } catch (error) {
     return finishAfter(handler, Promise.reject(error));
   }
+  noteDone(handler);
   return handler.finish();
 }
 
@@ -123,6 +124,8 @@ async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<v
   try {
     await handled;
   } catch (error) {
+    const { request } = handler;
+    if (request instanceof Connection && !(error instanceof SystemExit)) noteEnd(request, "handler error");
     try {
       await handler.finish();
     } catch (second) {
@@ -132,5 +135,11 @@ async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<v
     }
     throw error;
   }
+  noteDone(handler);
   await handler.finish();
+}
+
+/** For `finish()` to see, the reason why the connection ends now. */
+function noteDone<R>({ request, server }: BaseRequestHandler<R>): void {
+  if (request instanceof Connection) noteEnd(request, server.draining ? "drained" : "handler done");
 }

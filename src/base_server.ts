@@ -1,9 +1,12 @@
 import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
-import type { Connection } from "./connection.ts";
+import { Connection, endedHere, noteEnd } from "./connection.ts";
 import { checkTimeout } from "./deadline.ts";
+import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
 import { SocketError, SystemExit } from "./errors.ts";
+import { Histogram } from "./histogram.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
+import type { ServerStats } from "./stats.ts";
 
 /** A class of request handlers, as a server is given it. */
 export type RequestHandlerClass<R = Connection> = new (
@@ -41,26 +44,6 @@ export interface ActiveRequest {
   readonly aborted: boolean;
 }
 
-/** What a server has counted since it was made. */
-export interface ServerStats {
-  /** Requests taken: connections accepted, datagrams received. */
-  readonly accepted: number;
-  /** Of these, unfinished ones. */
-  readonly active: number;
-  /** Of these, the ones that `verifyRequest` turned away. */
-  readonly rejected: number;
-  /** Of these, the ones that were aborted when the server stopped. */
-  readonly aborted: number;
-  /** Errors in handlers and in the hooks around them, each of which went to `handleError`. */
-  readonly errors: number;
-  /** Connections refused because `requestQueueSize` others were waiting; the kernel's own refusals can't be counted. */
-  readonly refused: number;
-  /** Datagrams that were longer than `maxPacketSize` and cut there. */
-  readonly truncated: number;
-  /** Datagrams dropped because `requestQueueSize` others were waiting; what the kernel drops can't be counted. */
-  readonly dropped: number;
-}
-
 /** How to stop a server. */
 export interface ShutdownOptions {
   /**
@@ -83,10 +66,15 @@ interface Entry {
   /** Ends by force whoever finishes it in the handler's place. */
   kill: (() => Promise<void>) | null;
 }
-/** Milliseconds to wait before the next request is asked for when the system has run out of something. */
-const EXHAUSTED_PAUSE = 100;
+/** The time of a request of which nobody takes it. */
+const UNTIMED = -1;
+/** Milliseconds to wait before the next request is asked for when there was none to be had. */
+const PAUSE = 100;
 
-/** accept(2): "for reliable operation the application should detect the network errors … and treat them like EAGAIN". Datagrams: ICMP. */
+/**
+ * accept(2): "for reliable operation the application should detect the network errors … and treat them like EAGAIN", to which it adds
+ * those that "various Linux kernels can return". ENOTCONN: it was reset before the runtime could ask whose it is. Datagrams: ICMP.
+ */
 const PASSING = new Set([
   "ECONNABORTED",
   "ECONNREFUSED",
@@ -98,11 +86,16 @@ const PASSING = new Set([
   "ENETUNREACH",
   "ENONET",
   "ENOPROTOOPT",
+  "ENOTCONN",
   "EOPNOTSUPP",
   "EPERM",
   "EPROTO",
+  "EPROTONOSUPPORT",
+  "ESOCKTNOSUPPORT",
+  "ETIMEDOUT",
 ]);
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
+/** The socket itself is no good any more. Everything else, as EMFILE, ENFILE, ENOBUFS and ENOMEM, may be better after a while. */
+const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
 
 /**
  * What all servers have in common: the loop, the hooks and their order. `socketserver.BaseServer` in TypeScript.
@@ -110,9 +103,10 @@ const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
  * For the caller: the constructor, `activate()`, `serveForever()`, `handleRequest()`, `shutdown()`, `serverClose()`.
  *
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
- * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`. Each may be async.
+ * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `interrupt()`, `abortRequest()`, `killRequests()`, `validate()`.
+ * For derived classes, beside these: `transport`, `concurrent`, `full`, `interrupt()`, `abortRequest()`, `killRequests()`,
+ * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -144,12 +138,20 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected abstract get transport(): Transport;
   /** Whether the next request is taken while others are unfinished. A plain server finishes one first; the mix-ins don't. */
   protected readonly concurrent: boolean = false;
+  /** One in so many requests is timed, and counts for all of them. */
+  protected readonly timedOneIn: number = 1;
 
   #options: ServerOptions;
   #active = new Map<R, Entry>();
   /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
   #current: Taken<R> = null;
   #accepted = 0;
+  #paused = 0;
+  #ended: EndCounts = noEnds();
+  #requestTime = new Histogram();
+  /** How many had been accepted when the next one could not be, as when the system has run out of something. */
+  #failedAt = -1;
+  #draining = 0;
   #rejected = 0;
   #aborted = 0;
   #errors = 0;
@@ -205,7 +207,22 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       refused: 0,
       truncated: 0,
       dropped: 0,
+      paused: this.#paused,
+      queued: 0,
+      bytesRead: 0,
+      bytesWritten: 0,
+      unsent: 0,
+      datagramsSent: 0,
+      ended: { ...this.#ended },
+      requestTime: this.#requestTime.copy(),
+      threads: 0,
+      children: 0,
     };
+  }
+
+  /** Whether the server is stopping and gives the requests in progress time to finish. */
+  get draining(): boolean {
+    return this.#draining > 0;
   }
 
   // Methods for the caller.
@@ -246,7 +263,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     try {
       if (!this.#shutdownRequested) await this.activate();
       while (!this.#shutdownRequested && this.#failure === null && this.#activated !== null) {
-        if (this.#active.size >= this.maxActiveRequests) {
+        if (this.full) {
+          this.#paused++;
           await this.#room();
           continue;
         }
@@ -296,11 +314,13 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
         }, this.timeout);
       }
       let taken: Taken<R> = null;
-      try {
-        taken = await this.getRequest();
-      } catch (error) {
-        await this.#notTaken(error);
-      }
+      do {
+        try {
+          taken = await this.getRequest();
+        } catch (error) {
+          await this.#notTaken(error);
+        }
+      } while (taken === null && !timedOut && !this.#shutdownRequested && this.#activated !== null);
       clearTimeout(timer);
       if (taken !== null) await this.#handle(taken);
       else if (timedOut) await this.handleTimeout();
@@ -365,7 +385,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /**
    * Waits for the next request.
    *
-   * @returns The request and who sent it; `null` when `interrupt()` ended the wait. Without a promise when one is there already.
+   * @returns The request and who sent it; `null` when `interrupt()` ended the wait, or what came was refused. Without a promise when
+   * one is there already.
    */
   abstract getRequest(): Taken<R> | Promise<Taken<R>>;
 
@@ -448,6 +469,16 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /**
+   * Called when a connection has ended, for whatever reason, and when one was refused. Does nothing by default. What it throws goes to
+   * `handleError`.
+   *
+   * @param _request The connection; `null` when it was refused before there was one.
+   * @param _clientAddress Who was there.
+   * @param _reason Why it has ended.
+   */
+  handleEnd(_request: R | null, _clientAddress: Address | null, _reason: EndReason): void {}
+
+  /**
    * Leaves the rest of a request to somebody else, as a handler's `fork()` and `spawnThread()` do: once the handler is done the next
    * request is taken, and this one is shut down when `rest` has settled. A rejection goes to `handleError`.
    *
@@ -489,6 +520,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
   }
 
+  /** Whether as many requests are in progress as may be: then the next one is not taken. */
+  protected get full(): boolean {
+    return this.#active.size >= this.maxActiveRequests;
+  }
+
   /** Makes a waiting `getRequest()` return `null`. */
   protected abstract interrupt(): void;
 
@@ -515,6 +551,45 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     void this.#report(null, null, error);
   }
 
+  /**
+   * Aborts a request, unless that has been done.
+   *
+   * @param request The request.
+   * @param reason Why.
+   */
+  protected endRequest(request: R, reason: EndReason): void {
+    this.#enter();
+    const entry = this.#active.get(request);
+    if (entry === undefined || entry.aborted) return;
+    entry.aborted = true;
+    if (request instanceof Connection) noteEnd(request, reason);
+    this.abortRequest(request);
+  }
+
+  /**
+   * Called when a request is over.
+   *
+   * @param _request The request.
+   * @param _clientAddress Who sent it.
+   */
+  protected requestEnded(_request: R, _clientAddress: Address | null): void {}
+
+  /**
+   * Counts the end of a connection and calls `handleEnd()`.
+   *
+   * @param request The connection; `null` when it was refused before there was one.
+   * @param clientAddress Who was there.
+   * @param reason Why it has ended.
+   */
+  protected countEnd(request: R | null, clientAddress: Address | null, reason: EndReason): void {
+    this.#ended[reason]++;
+    try {
+      this.handleEnd(request, clientAddress, reason);
+    } catch (error) {
+      void this.#report(request, clientAddress, error);
+    }
+  }
+
   async #activate(): Promise<void> {
     // Here and not in the constructor, where the fields of a subclass are not set yet.
     const { runtime: _, ...fields } = this.#options;
@@ -534,13 +609,16 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /** Passes over an error of `getRequest()` that says nothing of the next request. */
   async #notTaken(error: unknown): Promise<void> {
-    if (!(error instanceof SocketError) || !(PASSING.has(error.code) || EXHAUSTED.has(error.code))) throw error;
-    if (EXHAUSTED.has(error.code)) {
+    if (!(error instanceof SocketError) || FATAL.has(error.code)) throw error;
+    if (PASSING.has(error.code)) return;
+    // Once for each time that it begins: a log that grows by ten lines a second would be the next shortage.
+    if (this.#failedAt !== this.#accepted) {
+      this.#failedAt = this.#accepted;
       this.#errors++;
       await this.handleError(null, null, error);
-      // Asking again at once would spin until somebody frees something.
-      await new Promise((resolve) => setTimeout(resolve, EXHAUSTED_PAUSE));
     }
+    // Asking again at once would spin until somebody frees something.
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
 
   /** Enters the current request into the table, unless that has been done. */
@@ -553,9 +631,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /** Handles a request from first to last; a promise only when there is something to wait for before the next one is taken. */
   #handle(taken: [R, Address | null]): void | Promise<void> {
-    this.#accepted++;
+    const since = this.#accepted++ % this.timedOneIn === 0 ? performance.now() : UNTIMED;
     this.#current = taken;
-    const handled = this.#see(taken[0], taken[1]);
+    const handled = this.#see(taken[0], taken[1], since);
     if (handled === undefined) return;
     this.#enter();
     if (this.concurrent) return;
@@ -567,19 +645,22 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /** Sees a request through. Never throws or rejects; without a promise when none of the hooks makes one. */
-  #see(request: R, clientAddress: Address | null): void | Promise<void> {
+  #see(request: R, clientAddress: Address | null, since: number): void | Promise<void> {
     try {
       const verified = this.verifyRequest(request, clientAddress);
       const seen = typeof verified === "boolean"
         ? this.#proceed(verified, request, clientAddress)
         : Promise.resolve(verified).then((verified) => this.#proceed(verified, request, clientAddress));
       if (seen !== undefined) {
-        return seen.then(() => this.#leave(request), (error) => this.#failed(request, clientAddress, error));
+        return seen.then(
+          () => this.#leave(request, clientAddress, since),
+          (error) => this.#failed(request, clientAddress, since, error),
+        );
       }
     } catch (error) {
-      return this.#failed(request, clientAddress, error);
+      return this.#failed(request, clientAddress, since, error);
     }
-    this.#leave(request);
+    this.#leave(request, clientAddress, since);
   }
 
   #finishedElsewhere(request: R): Promise<void> | undefined {
@@ -593,26 +674,30 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #proceed(verified: boolean, request: R, clientAddress: Address | null): void | Promise<void> {
     if (verified) return this.processRequest(request, clientAddress);
     this.#rejected++;
+    if (request instanceof Connection) noteEnd(request, "rejected");
     return this.shutdownRequest(request);
   }
 
-  async #failed(request: R, clientAddress: Address | null, error: unknown): Promise<void> {
+  async #failed(request: R, clientAddress: Address | null, since: number, error: unknown): Promise<void> {
+    if (request instanceof Connection) noteEnd(request, error instanceof SystemExit ? "handler done" : "handler error");
     await this.#report(request, clientAddress, error);
     try {
       await this.shutdownRequest(request);
     } catch (second) {
       await this.#report(request, clientAddress, second);
     }
-    this.#leave(request);
+    this.#leave(request, clientAddress, since);
   }
 
-  #leave(request: R): void {
+  #leave(request: R, clientAddress: Address | null, since: number): void {
+    if (since !== UNTIMED) this.#requestTime.record(performance.now() - since, this.timedOneIn);
     if (this.#current !== null) {
       // It never was in the table, and nobody can be waiting.
       this.#current = null;
-      return;
+      return this.requestEnded(request, clientAddress);
     }
     this.#active.delete(request);
+    this.requestEnded(request, clientAddress);
     this.#left?.resolve();
     this.#left = null;
     if (this.#active.size > 0) return;
@@ -635,15 +720,19 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   async #report(request: R | null, clientAddress: Address | null, error: unknown): Promise<void> {
     try {
       if (error instanceof SystemExit) throw error;
-      // That a request failed which this server has aborted is no news.
-      const { aborted, killed } = (request !== null && this.#active.get(request)) || {};
-      if (killed || (aborted && error instanceof SocketError && error.code === "ECONNABORTED")) return;
+      // That a request failed which was aborted here is no news.
+      if (request !== null && this.#active.get(request)?.killed) return;
+      if (error instanceof SocketError && error.code === "ECONNABORTED" && this.#abortedHere(request)) return;
       this.#errors++;
       await this.handleError(request, clientAddress, error);
     } catch (failure) {
       this.#failure ??= { error: failure };
       this.#wake();
     }
+  }
+
+  #abortedHere(request: R | null): boolean {
+    return request instanceof Connection ? endedHere(request) : request !== null && this.#active.get(request)?.aborted === true;
   }
 
   #throwFailure(): void {
@@ -655,14 +744,22 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /** Waits until no request is in progress, for `ms` milliseconds; then aborts those that are. */
   async #drain(ms: number): Promise<void> {
     this.#enter();
+    this.#draining++;
+    try {
+      await this.#drainNow(ms);
+    } finally {
+      this.#draining--;
+    }
+  }
+
+  async #drainNow(ms: number): Promise<void> {
     const inTime = () => [...this.#active.values()].some(({ aborted }) => !aborted);
     if (ms !== 0 && inTime() && await this.#drained(ms)) return;
     if (inTime()) {
       for (const [request, entry] of this.#active) {
         if (entry.aborted) continue;
-        entry.aborted = true;
         this.#aborted++;
-        this.abortRequest(request);
+        this.endRequest(request, "aborted");
       }
       if (!await this.#drained(ABORT_GRACE)) await this.#kill();
     }

@@ -1,11 +1,23 @@
 import type { Address } from "./address.ts";
 import { toBytes } from "./bytes.ts";
+import type { ConnectionWatch } from "./connection_watch.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
+import { type EndReason, inOrder } from "./end_reason.ts";
 import { SocketError } from "./errors.ts";
 import type { RawConnection } from "./runtime.ts";
 
 const CLOSED = Promise.resolve();
 const ignore = (): void => {};
+
+/**
+ * Says why a connection ends, for the server and its workers. The first reason stands, unless it was to end in order; then what
+ * prevents that is the reason.
+ */
+export let noteEnd: (connection: Connection, reason: EndReason) => void;
+/** Whether the server, or a worker, has ended it: what its handler then fails with is no news. */
+export let endedHere: (connection: Connection) => boolean;
+/** What watches over a connection that a server has accepted. */
+export let watchOf: (connection: Connection) => ConnectionWatch | null;
 
 /**
  * A connection: the `request` of a stream handler, and what `connect()` gives a client.
@@ -26,7 +38,18 @@ const ignore = (): void => {};
  * ```
  */
 export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
+  static {
+    noteEnd = (connection, reason) => connection.#note(reason);
+    endedHere = (connection) => {
+      const reason = connection.#endReason;
+      return reason !== null && !inOrder(reason) && reason !== "handler error" && reason !== "reset";
+    };
+    watchOf = (connection) => connection.#watch;
+  }
+
   #raw: RawConnection;
+  #watch: ConnectionWatch | null;
+  #endReason: EndReason | null = null;
   #timeout = 0;
   #reads: Deadline | undefined;
   #closes: Deadline | undefined;
@@ -44,9 +67,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * Wraps an adapter's connection. Servers and `connect()` do this; programs don't.
    *
    * @param raw The adapter's connection.
+   * @param watch Watches over it.
    */
-  constructor(raw: RawConnection) {
+  constructor(raw: RawConnection, watch: ConnectionWatch | null = null) {
     this.#raw = raw;
+    this.#watch = watch;
     raw.onclose = (error) => this.#end(error);
   }
 
@@ -75,6 +100,26 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** Why the connection was lost, or `null` while it lives and when it ended in order. */
   get error(): SocketError | null {
     return this.#error;
+  }
+
+  /**
+   * Why the connection has ended, or is about to; `null` while it goes on. In a handler's `finish()` it is never `null`: the handler
+   * is done, for one.
+   */
+  get endReason(): EndReason | null {
+    if (this.#endReason !== null) return this.#endReason;
+    if (this.#error !== null) return "reset";
+    return this.#raw.readEnded ? "peer closed" : null;
+  }
+
+  /** Bytes received so far, those that nobody has read yet included. */
+  get bytesRead(): number {
+    return this.#raw.bytesRead;
+  }
+
+  /** Bytes sent so far, as far as the system has taken them. */
+  get bytesWritten(): number {
+    return this.#raw.bytesWritten;
   }
 
   /** Resolves once the connection is gone in both directions, for whatever reason; never rejects. */
@@ -123,8 +168,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * `ECONNABORTED` when it was closed here, `ETIMEDOUT` when the peer did not read for `timeout` milliseconds.
    */
   write(data: Uint8Array | string): void | Promise<void> {
-    const pending = this.#raw.write(toBytes(data));
-    if (pending === undefined || this.#timeout === 0) return pending;
+    const bytes = toBytes(data);
+    const pending = this.#raw.write(bytes);
+    if (pending === undefined) return;
+    this.#watch?.wrote(bytes.length);
+    if (this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
     const timed = this.#within(new Deadline(), "write", pending);
     timed.catch(ignore);
@@ -259,9 +307,17 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return (this.#closed ??= Promise.withResolvers<void>()).promise;
   }
 
+  #note(reason: EndReason): void {
+    const noted = this.#endReason;
+    if (noted !== null && (!inOrder(noted) || inOrder(reason))) return;
+    if (this.#error !== null) this.#endReason = "reset";
+    else this.#endReason = reason === "handler done" && this.#raw.readEnded ? "peer closed" : reason;
+  }
+
   #end(error: SocketError | null): void {
     this.#ended = true;
     this.#error = error;
+    this.#watch?.ended();
     this.#reads?.clear();
     this.#closes?.clear();
     this.#closed?.resolve();
@@ -269,7 +325,9 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   #reason(): SocketError {
-    return this.#error ?? new SocketError("ECONNABORTED", { address: this.remoteAddress });
+    if (this.#error !== null) return this.#error;
+    const detail = endedHere(this) ? `closed on this side: ${this.#endReason}` : undefined;
+    return new SocketError("ECONNABORTED", { address: this.remoteAddress }, detail);
   }
 }
 

@@ -26,6 +26,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   #raw: RawDatagramSocket;
   #timeout = 0;
   #deadline: Deadline | undefined;
+  #datagramsSent = 0;
+  #bytesSent = 0;
 
   /**
    * Wraps an adapter's socket. Servers and `bind()` do this; programs don't.
@@ -47,6 +49,16 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    */
   get dropped(): number {
     return this.#raw.dropped;
+  }
+
+  /** Datagrams that were given to the system to send. */
+  get datagramsSent(): number {
+    return this.#datagramsSent;
+  }
+
+  /** The bytes of these. */
+  get bytesSent(): number {
+    return this.#bytesSent;
   }
 
   /**
@@ -89,7 +101,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     if (address.transport !== this.address.transport) {
       throw new TypeError(`a ${this.address.transport} socket can't send to ${formatAddress(address)}`);
     }
-    return this.#raw.send(toBytes(data), address);
+    return this.#send(toBytes(data), address);
   }
 
   /**
@@ -102,7 +114,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    */
   reply(datagram: Datagram, data: Uint8Array | string): void | Promise<void> {
     const { address } = datagram;
-    if (address !== null) return this.#raw.send(toBytes(data), address);
+    if (address !== null) return this.#send(toBytes(data), address);
     const error = new SocketError("EDESTADDRREQ", { syscall: "send" }, "the sender has no name, so there is nobody to reply to");
     const rejected = Promise.reject(error);
     rejected.catch(() => {});
@@ -147,6 +159,12 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   /** The same as {@linkcode DatagramSocket.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #send(bytes: Uint8Array, to: Address): void | Promise<void> {
+    this.#datagramsSent++;
+    this.#bytesSent += bytes.length;
+    return this.#raw.send(bytes, to);
   }
 
   async #within(received: Promise<RawDatagram | null>): Promise<Datagram | null> {

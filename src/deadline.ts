@@ -1,51 +1,38 @@
-/**
- * A timeout that is set anew for every operation at the cost of one clock reading: the timer underneath is left running and,
- * when it fires early, armed again for what remains. One `Deadline` covers the operations of one kind on one connection.
- */
-export class Deadline {
+import { clock, Timer, TimerWheel } from "./timer_wheel.ts";
+
+/** Keeps the program running: on a connection in memory, nothing else does while somebody waits. */
+const wheel = new TimerWheel(clock);
+
+/** A timeout that is set anew for every operation; one `Deadline` covers the operations of one kind on one connection. */
+export class Deadline extends Timer {
   #expire: (() => void) | null = null;
-  #at = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #firesAt = 0;
 
   /** Calls `expire` in `ms` milliseconds unless {@linkcode Deadline.stop} is called before. */
   start(ms: number, expire: () => void): void {
     this.#expire = expire;
-    this.#at = performance.now() + ms;
-    if (this.#timer !== undefined && this.#firesAt > this.#at) this.clear(expire);
-    if (this.#timer === undefined) this.#arm(ms);
+    wheel.start(this, ms);
   }
 
-  /** The operation is over. */
+  /** The operation is over. The wheel still looks at it once, so that the next operation costs it nothing. */
   stop(): void {
     this.#expire = null;
   }
 
-  /** Lets go of the timer too. */
-  clear(expire: (() => void) | null = null): void {
-    this.#expire = expire;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-  }
-
-  #arm(ms: number): void {
-    this.#firesAt = performance.now() + ms;
-    this.#timer = setTimeout(() => this.#fired(), ms);
-  }
-
-  #fired(): void {
-    this.#timer = undefined;
-    const expire = this.#expire;
-    if (expire === null) return;
-    // Timers may fire up to a millisecond early.
-    const left = this.#at - performance.now();
-    if (left >= 1) return this.#arm(left);
+  /** There will be no other operation. */
+  clear(): void {
     this.#expire = null;
-    expire();
+    wheel.stop(this);
+  }
+
+  /** The wheel's call. */
+  override expire(): void {
+    const expire = this.#expire;
+    this.#expire = null;
+    expire?.();
   }
 }
 
-/** The longest delay that setTimeout takes; a longer one would fire at once. */
+/** The longest timeout, so that every timer of a runtime takes it. */
 export const LONGEST = 2 ** 31 - 1;
 
 /**

@@ -14,6 +14,9 @@ const HIGH_WATER = 65_536;
 export abstract class EventedConnection implements RawConnection {
   abstract readonly localAddress: Address;
   abstract readonly remoteAddress: Address;
+  abstract readonly bytesWritten: number;
+  abstract readonly unsent: number;
+  bytesRead = 0;
   #onclose: ((error: SocketError | null) => void) | null = null;
   /** Of the read that waits. It is rejected through it too: one closure less for each read. */
   #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
@@ -50,6 +53,14 @@ export abstract class EventedConnection implements RawConnection {
     if (this.#gone) callback?.(this.#error);
   }
 
+  get reading(): boolean {
+    return this.#resolve !== null;
+  }
+
+  get readEnded(): boolean {
+    return this.#ended;
+  }
+
   read(): Promise<Uint8Array | null> {
     return this.#pull(false) as Promise<Uint8Array | null>;
   }
@@ -83,6 +94,7 @@ export abstract class EventedConnection implements RawConnection {
 
   /** A chunk has come. */
   received(chunk: Uint8Array): void {
+    this.bytesRead += chunk.length;
     const resolve = this.#resolve;
     if (resolve !== null) {
       this.#resolve = null;

@@ -4,7 +4,9 @@ import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { checkTimeout } from "./deadline.ts";
+import { handlerLimits } from "./limits.ts";
 import { ProcessPool } from "./process_pool.ts";
+import type { ServerStats } from "./stats.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
 
 /** Options that a forking server takes beside those of the class it is made of. Each sets the server's field of the same name. */
@@ -84,6 +86,10 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
       await this.#pool?.collect();
     }
 
+    override get stats(): ServerStats {
+      return { ...super.stats, children: this.activeChildren.size };
+    }
+
     protected override checkHandler(handler: unknown): void {
       checkHandlerUrl(handler, "child process");
     }
@@ -103,7 +109,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
       const { runtime, serverAddress, data, maxChildren, spareChildren, requestsPerChild, childTimeout } = this;
       const pool = new ProcessPool({
         runtime,
-        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data },
+        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data, limits: handlerLimits(this) },
         maxChildren,
         spareChildren,
         requestsPerChild,

@@ -1,5 +1,6 @@
 import type { BaseServer } from "./base_server.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
+import { handlerLimits } from "./limits.ts";
 import { ProcessPool, type ProcessPoolOptions } from "./process_pool.ts";
 import { ignore } from "./promises.ts";
 import { ThreadPool } from "./thread_pool.ts";
@@ -28,7 +29,7 @@ function common(
 ): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram" | "onError"> {
   return {
     runtime: server.runtime,
-    start: { entry: "handler", module, serverAddress: server.serverAddress, data },
+    start: { entry: "handler", module, serverAddress: server.serverAddress, data, limits: handlerLimits(server) },
     sendDatagram: (bytes, to) => (server as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
     // It has the one request, which tells of what goes wrong.
     onError: ignore,

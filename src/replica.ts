@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import type { Backoff } from "./backoff.ts";
-import type { ServerStats } from "./base_server.ts";
+import type { ServerStats } from "./stats.ts";
 import { LONGEST } from "./deadline.ts";
 import { SystemExit } from "./errors.ts";
 import { ignore } from "./promises.ts";

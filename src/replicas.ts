@@ -1,7 +1,8 @@
 import { type Address, formatAddress, toAddress } from "./address.ts";
 import { Backoff } from "./backoff.ts";
 import { BaseRequestHandler } from "./base_request_handler.ts";
-import type { BaseServer, ServerStats, ShutdownOptions } from "./base_server.ts";
+import type { BaseServer, ShutdownOptions } from "./base_server.ts";
+import { type ServerStats, sumStats } from "./stats.ts";
 import { checkTimeout } from "./deadline.ts";
 import { UnsupportedError } from "./errors.ts";
 import { ignore } from "./promises.ts";
@@ -269,7 +270,7 @@ export class Replicas implements AsyncDisposable {
    */
   async stats(): Promise<ServerStats> {
     const all = await Promise.all(this.#members.map((member) => member.stats()));
-    return sum([...this.#past, ...all.filter((stats) => stats !== null)]);
+    return sumStats([...this.#past, ...all.filter((stats) => stats !== null)]);
   }
 
   // A method that may be overridden.
@@ -439,12 +440,4 @@ export class Replicas implements AsyncDisposable {
     this.#failure ??= { error };
     this.#stop?.();
   }
-}
-
-function sum(all: ServerStats[]): ServerStats {
-  const sums = { accepted: 0, active: 0, rejected: 0, aborted: 0, errors: 0, refused: 0, truncated: 0, dropped: 0 };
-  for (const stats of all) {
-    for (const name of Object.keys(sums) as (keyof ServerStats)[]) sums[name] += stats[name];
-  }
-  return sums;
 }

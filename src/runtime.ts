@@ -5,6 +5,7 @@
  */
 import type { Address, AddressFamily } from "./address.ts";
 import type { SocketError } from "./errors.ts";
+import type { HandlerLimits } from "./limits.ts";
 
 /** What a runtime, in this version and on this operating system, can do. The core reads it and never guesses. */
 export interface Capabilities {
@@ -82,6 +83,8 @@ export interface Listener {
   readonly address: Address;
   /** Connections that were refused because `requestQueueSize` others were waiting already; where the kernel keeps the queue, 0. */
   readonly refused: number;
+  /** Connections that wait for `accept()`; where the kernel keeps the queue, 0. */
+  readonly queued: number;
   /**
    * The next connection, or `null` when {@linkcode Listener.interrupt} or {@linkcode Listener.close} ends the wait.
    * At most one call waits at a time. Without a promise when one is waiting already.
@@ -101,6 +104,16 @@ export interface RawConnection {
   readonly remoteAddress: Address;
   /** Called once, when the connection is gone in both directions: with the reason when it was lost, `null` when it ended in order. */
   onclose: ((error: SocketError | null) => void) | null;
+  /** Bytes received so far. */
+  readonly bytesRead: number;
+  /** Bytes sent so far: of those written, the ones that the system has taken. It grows whenever the system takes some. */
+  readonly bytesWritten: number;
+  /** Bytes written that the system has not taken yet. */
+  readonly unsent: number;
+  /** Whether a `read()` or `next()` is waiting. */
+  readonly reading: boolean;
+  /** Whether the peer is known to have ended its sending side. */
+  readonly readEnded: boolean;
   /** The next chunk, which the caller owns, or `null` at the end of the stream. At most one call waits at a time. */
   read(): Promise<Uint8Array | null>;
   /** The same for a `for await` loop: resolving the loop's own result saves a promise and a turn for every chunk. */
@@ -142,6 +155,8 @@ export interface RawDatagramSocket {
   readonly address: Address;
   /** Datagrams that were dropped because `requestQueueSize` others were waiting already; where the kernel keeps the queue, 0. */
   readonly dropped: number;
+  /** Datagrams that wait for `receive()`; where the kernel keeps the queue, 0. */
+  readonly queued: number;
   /**
    * The next datagram, or `null` when {@linkcode RawDatagramSocket.interrupt} or {@linkcode RawDatagramSocket.close} ends the wait.
    * At most one call waits at a time. Without a promise when one is waiting already.
@@ -167,6 +182,8 @@ export interface WorkerStart {
   readonly serverAddress: Address;
   /** The server's `data`. */
   readonly data: unknown;
+  /** The limits that a worker with a handler keeps. JSON makes `null` of an `Infinity`. */
+  readonly limits?: HandlerLimits;
 }
 
 /** What a worker thread is started with; it is cloned, but what it shares in memory stays shared. */

@@ -10,6 +10,7 @@ interface Entry {
 export class SendQueue {
   #send: (bytes: Uint8Array) => number;
   #entries: Entry[] = [];
+  #size = 0;
 
   /** @param send Sends what it can at once and says how many bytes that was; less than 0 once it has called `fail`. */
   constructor(send: (bytes: Uint8Array) => number) {
@@ -21,11 +22,17 @@ export class SendQueue {
     return this.#entries.length === 0;
   }
 
+  /** How many bytes are waiting; once it has failed, how many were. */
+  get size(): number {
+    return this.#size;
+  }
+
   /** Puts bytes behind those that wait; resolves when all of them have been taken. */
   push(bytes: Uint8Array): Promise<void> {
     const done = Promise.withResolvers<void>();
     done.promise.catch(ignore);
     this.#entries.push({ bytes, done });
+    this.#size += bytes.length;
     return done.promise;
   }
 
@@ -40,6 +47,7 @@ export class SendQueue {
       const entry = this.#entries[0]!;
       const sent = this.#send(entry.bytes);
       if (sent < 0) return;
+      this.#size -= sent;
       if (sent < entry.bytes.length) {
         entry.bytes = entry.bytes.subarray(sent);
         return;

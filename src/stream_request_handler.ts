@@ -1,5 +1,5 @@
 import { BaseRequestHandler } from "./base_request_handler.ts";
-import type { Connection } from "./connection.ts";
+import { type Connection, endedHere } from "./connection.ts";
 import { StreamReader } from "./stream_reader.ts";
 import { StreamWriter } from "./stream_writer.ts";
 
@@ -48,7 +48,7 @@ export class StreamRequestHandler extends BaseRequestHandler<Connection> {
 
   /** Sends what `wfile` still holds. On a lost connection there is nobody to send it to, and whoever waited has been told. */
   override finish(): void | Promise<void> {
-    if (this.wfile !== undefined && this.request.error === null) return this.wfile.flush();
+    if (this.wfile !== undefined && this.request.error === null && !endedHere(this.request)) return this.wfile.flush();
   }
 
   /** What `rfile` has received and nobody has read, once `wfile` has sent what it holds. */

@@ -1,11 +1,16 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
-import { BaseServer, type RequestHandlerClass, type ServerOptions, type ServerStats, type Taken } from "./base_server.ts";
-import { Connection } from "./connection.ts";
+import { Admission } from "./admission.ts";
+import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
+import { Connection, noteEnd, watchOf } from "./connection.ts";
+import { ConnectionWatch, Watcher } from "./connection_watch.ts";
+import { checkLimits, type ConnectionLimits } from "./limits.ts";
 import type { Listener, ListenOptions, RawConnection, SocketOptions } from "./runtime.ts";
 import { checkListenOptions } from "./socket_options.ts";
+import type { ServerStats } from "./stats.ts";
+import { idleClock, TimerWheel } from "./timer_wheel.ts";
 
 /** Options of a {@linkcode TCPServer}. Each but `runtime` sets the server's field of the same name. */
-export interface TCPServerOptions extends ServerOptions {
+export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimits> {
   /** See {@linkcode TCPServer.requestQueueSize}. */
   requestQueueSize?: number;
   /** See {@linkcode TCPServer.addressFamily}. */
@@ -46,7 +51,7 @@ export interface TCPServerOptions extends ServerOptions {
  * await server.serverClose();
  * ```
  */
-export class TCPServer<R = Connection> extends BaseServer<R> {
+export class TCPServer<R = Connection> extends BaseServer<R> implements ConnectionLimits {
   /**
    * Connections that may wait to be accepted: 511, the default of Node and Deno (`socketserver` has 5). The kernel keeps them on
    * Deno; Bun and Node accept them ahead, and beyond this number a further one is aborted and counted in `stats.refused`.
@@ -64,9 +69,42 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
   noDelay = true;
   /** Probes idle connections (SO_KEEPALIVE): `false` by default; a number is the idle time before the first probe, in milliseconds. */
   keepAlive: boolean | number = false;
+  /** Connections at once: 16,384 by default. See {@linkcode ConnectionLimits.maxConnections}. */
+  maxConnections = 16_384;
+  /** What becomes of those beyond: `"wait"` by default. See {@linkcode ConnectionLimits.whenFull}. */
+  whenFull: "wait" | "refuse" = "wait";
+  /** `Infinity` by default. See {@linkcode ConnectionLimits.maxConnectionsPerAddress}. */
+  maxConnectionsPerAddress: number = Infinity;
+  /** `Infinity` by default. See {@linkcode ConnectionLimits.maxConnectionRatePerAddress}. */
+  maxConnectionRatePerAddress: number = Infinity;
+  /** Where connections may come from: everywhere (`null`) by default. See {@linkcode ConnectionLimits.allow}. */
+  allow: readonly string[] | null = null;
+  /** Where connections may not come from: nowhere by default. See {@linkcode ConnectionLimits.deny}. */
+  deny: readonly string[] = [];
+  /** Milliseconds without a byte: 300,000 by default. See {@linkcode ConnectionLimits.idleTimeout}. */
+  idleTimeout: number = 300_000;
+  /** Milliseconds in all: `Infinity` by default. See {@linkcode ConnectionLimits.requestTimeout}. */
+  requestTimeout: number = Infinity;
+  /** Bytes per second: 0 by default, which is none. See {@linkcode ConnectionLimits.minReadRate}. */
+  minReadRate = 0;
+  /** Milliseconds: 5000 by default. See {@linkcode ConnectionLimits.readRateWindow}. */
+  readRateWindow = 5000;
+  /** Milliseconds: 5000 by default. See {@linkcode ConnectionLimits.readRateGrace}. */
+  readRateGrace = 5000;
+  /** Milliseconds in which the peer takes nothing: 60,000 by default. See {@linkcode ConnectionLimits.writeTimeout}. */
+  writeTimeout = 60_000;
+  /** Bytes that may wait for one peer: 16 MiB by default. See {@linkcode ConnectionLimits.maxBackpressure}. */
+  maxBackpressure: number = 16 << 20;
+  /** Bytes that may wait for all peers: 256 MiB by default. See {@linkcode ConnectionLimits.maxTotalBackpressure}. */
+  maxTotalBackpressure: number = 256 << 20;
 
   #listener: Listener | null = null;
   #refused = 0;
+  #queueFull = 0;
+  #bytesRead = 0;
+  #bytesWritten = 0;
+  #admission: Admission | null = null;
+  #watcher = new Watcher(this, wheel, (connection, reason) => this.endRequest(connection as R, reason));
 
   /**
    * Checks the arguments; nothing is bound yet.
@@ -88,11 +126,29 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
 
   /** What the server has counted. */
   override get stats(): ServerStats {
-    return { ...super.stats, refused: this.#refused + (this.#listener?.refused ?? 0) };
+    const stats = super.stats;
+    const queueFull = this.#queueFull + (this.#listener?.refused ?? 0);
+    let [bytesRead, bytesWritten, unsent] = [this.#bytesRead, this.#bytesWritten, 0];
+    for (const request of this.activeRequests.keys()) {
+      if (!(request instanceof Connection)) break;
+      bytesRead += request.bytesRead;
+      bytesWritten += request.bytesWritten;
+      unsent += watchOf(request)?.unsent ?? 0;
+    }
+    return {
+      ...stats,
+      refused: this.#refused + queueFull,
+      queued: this.#listener?.queued ?? 0,
+      bytesRead,
+      bytesWritten,
+      unsent,
+      ended: { ...stats.ended, "queue full": queueFull },
+    };
   }
 
   /** Binds the address, listens, and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
+    this.#admission = new Admission(this, wheel);
     this.#listener = await this.runtime.listen(this.listenOptions());
     this.serverAddress = this.#listener.address;
   }
@@ -103,13 +159,13 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
     if (listener === null) return;
     this.#listener = null;
     await listener.close();
-    this.#refused += listener.refused;
+    this.#queueFull += listener.refused;
   }
 
-  /** Waits for the next connection. */
+  /** Waits for the next connection that the limits let in. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
     const raw = this.#listener?.accept() ?? null;
-    return raw instanceof Promise ? raw.then(toRequest<R>) : toRequest<R>(raw);
+    return raw instanceof Promise ? raw.then((raw) => this.#admit(raw)) : this.#admit(raw);
   }
 
   /**
@@ -141,12 +197,18 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
   /** Checks the fields before anything is bound. */
   protected override validate(): void {
     super.validate();
+    checkLimits(this);
     this.checkSocket();
   }
 
   /** Checks what is asked of the runtime. */
   protected checkSocket(): void {
     checkListenOptions(this.runtime, this.listenOptions());
+  }
+
+  /** Whether as many connections are there as may be, and others are to wait. */
+  protected override get full(): boolean {
+    return super.full || (this.whenFull === "wait" && this.activeRequests.size >= this.maxConnections);
   }
 
   /** Ends a waiting `getRequest()`. */
@@ -158,11 +220,37 @@ export class TCPServer<R = Connection> extends BaseServer<R> {
   protected override abortRequest(request: R): void {
     if (request instanceof Connection) request.abort();
   }
+
+  /** Counts what the connection has counted, and its end. */
+  protected override requestEnded(request: R, clientAddress: Address | null): void {
+    if (!(request instanceof Connection)) return;
+    this.#bytesRead += request.bytesRead;
+    this.#bytesWritten += request.bytesWritten;
+    const visitor = watchOf(request)?.visitor;
+    if (visitor != null) this.#admission?.leave(visitor);
+    noteEnd(request, this.draining ? "drained" : "handler done");
+    this.countEnd(request, clientAddress, request.endReason!);
+  }
+
+  /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
+  #admit(raw: RawConnection | null): Taken<R> {
+    if (raw === null) return null;
+    const { remoteAddress } = raw;
+    const clientAddress = "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress;
+    const visitor = this.#admission!.enter(remoteAddress, this.activeRequests.size);
+    if (typeof visitor === "string") {
+      raw.abort();
+      this.#refused++;
+      this.countEnd(null, clientAddress, visitor);
+      return null;
+    }
+    const watch = new ConnectionWatch(this.#watcher, raw, visitor);
+    const connection = new Connection(raw, watch);
+    watch.begin(connection);
+    // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
+    return [connection as R, clientAddress];
+  }
 }
 
-// R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
-function toRequest<R>(raw: RawConnection | null): Taken<R> {
-  if (raw === null) return null;
-  const { remoteAddress } = raw;
-  return [new Connection(raw) as R, "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress];
-}
+/** For all servers: what is due at about the same time shares a wake-up. */
+const wheel = new TimerWheel(idleClock);

@@ -3,6 +3,8 @@ import type { ServerClass } from "./async_mixin.ts";
 import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
+import { handlerLimits } from "./limits.ts";
+import type { ServerStats } from "./stats.ts";
 import { ThreadPool } from "./thread_pool.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
 
@@ -77,6 +79,10 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       return this.#pool?.size ?? 0;
     }
 
+    override get stats(): ServerStats {
+      return { ...super.stats, threads: this.threads };
+    }
+
     protected override checkHandler(handler: unknown): void {
       checkHandlerUrl(handler, "thread");
     }
@@ -93,7 +99,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       const { runtime, serverAddress, data, maxThreads, maxRequestsPerThread, daemonThreads: daemon } = this;
       const pool = new ThreadPool({
         runtime,
-        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data },
+        start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data, limits: handlerLimits(this) },
         maxThreads,
         maxRequestsPerThread,
         daemon,

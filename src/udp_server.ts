@@ -1,9 +1,10 @@
 import type { Address, AddressFamily, Transport } from "./address.ts";
-import type { RequestHandlerClass, ServerOptions, ServerStats, Taken } from "./base_server.ts";
+import type { RequestHandlerClass, ServerOptions, Taken } from "./base_server.ts";
 import { Datagram } from "./datagram.ts";
 import { DatagramSocket } from "./datagram_socket.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "./runtime.ts";
 import { checkBindOptions } from "./socket_options.ts";
+import type { ServerStats } from "./stats.ts";
 import { TCPServer } from "./tcp_server.ts";
 
 /** Options of a {@linkcode UDPServer}. Each but `runtime` sets the server's field of the same name. */
@@ -71,14 +72,21 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   /** The datagrams in progress at once, for a server that handles them concurrently: 1024 by default. */
   override maxActiveRequests: number = 1024;
 
+  /** Reading the clock costs a tenth of what a small datagram costs on some runtimes. */
+  protected override readonly timedOneIn: number = 16;
+
   #raw: RawDatagramSocket | null = null;
   #socket: DatagramSocket | null = null;
   #truncated = 0;
   #dropped = 0;
+  #bytesRead = 0;
+  /** What the sockets before this one have sent. */
+  #sent = { datagrams: 0, bytes: 0 };
   // Made once: it is needed for every datagram.
   #toRequest = (received: RawDatagram | null): Taken<R> => {
     if (received === null) return null;
     if (received.truncated) this.#truncated++;
+    this.#bytesRead += received.data.length;
     return [new Datagram(received, this.#socket!) as R, received.address];
   };
 
@@ -102,12 +110,24 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
 
   /** What the server has counted. */
   override get stats(): ServerStats {
-    return { ...super.stats, truncated: this.#truncated, dropped: this.#dropped + (this.#raw?.dropped ?? 0) };
+    return {
+      ...super.stats,
+      truncated: this.#truncated,
+      dropped: this.#dropped + (this.#raw?.dropped ?? 0),
+      queued: this.#raw?.queued ?? 0,
+      bytesRead: this.#bytesRead,
+      bytesWritten: this.#sent.bytes + (this.#socket?.bytesSent ?? 0),
+      datagramsSent: this.#sent.datagrams + (this.#socket?.datagramsSent ?? 0),
+    };
   }
 
   /** Binds the address and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
     this.#raw = await this.runtime.bind(this.bindOptions());
+    if (this.#socket !== null) {
+      this.#sent.datagrams += this.#socket.datagramsSent;
+      this.#sent.bytes += this.#socket.bytesSent;
+    }
     this.#socket = new DatagramSocket(this.#raw);
     this.serverAddress = this.#raw.address;
   }
@@ -141,8 +161,16 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     return { ...this.socketOptions(), maxPacketSize, broadcast, receiveBufferSize, sendBufferSize };
   }
 
+  /** Whether as many datagrams are in progress as may be. */
+  protected override get full(): boolean {
+    return this.activeRequests.size >= this.maxActiveRequests;
+  }
+
   /** Checks the fields before anything is bound. */
   protected override checkSocket(): void {
+    if (this.allow !== null || this.deny.length > 0) {
+      throw new TypeError("allow and deny are for connections: override verifyRequest() to turn datagrams away");
+    }
     checkBindOptions(this.runtime, this.bindOptions());
   }
 

@@ -41,6 +41,8 @@ export class UnixStreamServer<R = Connection> extends TCPServer<R> {
   mode = 0o600;
   /** Replaces a socket's file that nobody has open any more: `true` by default. Without it, any file in the way is `EADDRINUSE`. */
   override allowReuseAddress: boolean = true;
+  /** `Infinity` by default: a peer on this machine can't vanish without a word. See {@linkcode ConnectionLimits.idleTimeout}. */
+  override idleTimeout: number = Infinity;
 
   /**
    * Checks the arguments; nothing is bound yet.

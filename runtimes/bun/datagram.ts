@@ -113,6 +113,9 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
     get dropped() {
       return queue.overflowed;
     },
+    get queued() {
+      return queue.length;
+    },
     receive: () => queue.take(),
     interrupt: () => queue.interrupt(),
     send,

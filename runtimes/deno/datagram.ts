@@ -60,6 +60,7 @@ class DenoDatagramSocket implements RawDatagramSocket {
   readonly address: Address;
   /** The kernel keeps what nobody has asked for yet. */
   readonly dropped = 0;
+  readonly queued = 0;
   #conn: DenoDatagramConn;
   #maxPacketSize: number;
   #ipv6: boolean;

@@ -37,6 +37,10 @@ class MemoryDatagramSocket implements RawDatagramSocket {
     return this.#queue.overflowed;
   }
 
+  get queued(): number {
+    return this.#queue.length;
+  }
+
   receive(): RawDatagram | null | Promise<RawDatagram | null> {
     return this.#queue.take();
   }

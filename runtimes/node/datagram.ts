@@ -63,6 +63,9 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     get dropped() {
       return queue.overflowed;
     },
+    get queued() {
+      return queue.length;
+    },
     receive: () => queue.take(),
     interrupt: () => queue.interrupt(),
     send(bytes, to) {

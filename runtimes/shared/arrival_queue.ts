@@ -23,6 +23,11 @@ export class ArrivalQueue<T> {
     this.#discard = discard;
   }
 
+  /** How many wait. */
+  get length(): number {
+    return this.#queue.length;
+  }
+
   /** Whether the next one would be turned away. */
   get full(): boolean {
     return this.#waiter === null && (this.#closed || this.#queue.length >= this.#limit);

@@ -71,6 +71,7 @@ class UnixDatagramSocket implements RawDatagramSocket {
   readonly address: UnixAddress;
   /** The kernel keeps what nobody has asked for yet, and makes the sender wait. */
   readonly dropped = 0;
+  readonly queued = 0;
   #system: SystemSocket;
   #file: SocketFile;
   #buffer: Uint8Array;

@@ -1,5 +1,6 @@
 /** What the frames between a server and its workers mean, and how what they carry is written. */
 import type { Address } from "../address.ts";
+import type { EndReason } from "../end_reason.ts";
 import { SocketError, SystemExit } from "../errors.ts";
 
 /** The types of frames. Each belongs to a request, whose number is its channel. */
@@ -14,10 +15,11 @@ export const FRAME = {
   END: 4,
   /** Both ways: so many more bytes may be sent; a word. */
   CREDIT: 5,
-  /** To the worker: the connection is gone; an error as JSON, or nothing when it ended in order. */
+  /** To the worker: the connection is gone; an error as JSON with the reason, or nothing when it ended in order. */
   LOST: 6,
-  /** To the server: closes the connection, or aborts it. */
+  /** To the server: closes the connection. */
   CLOSE: 7,
+  /** To the server: aborts it; the reason as JSON when the worker has one. */
   ABORT: 8,
   /** To the server: TCP_NODELAY and SO_KEEPALIVE, as JSON. */
   OPTION: 9,
@@ -101,16 +103,27 @@ interface PlainError {
   stack?: string | undefined;
   code?: string | undefined;
   exitCode?: number | undefined;
+  reason?: EndReason | null;
 }
 
-/** An error as JSON: what a reader of a log needs of it. Structured cloning would lose its class and its code too. */
-export function encodeError(error: unknown): Uint8Array {
+/**
+ * An error as JSON: what a reader of a log needs of it. Structured cloning would lose its class and its code too.
+ *
+ * @param error The error.
+ * @param reason Why the connection that it is about has ended.
+ */
+export function encodeError(error: unknown, reason: EndReason | null = null): Uint8Array {
   if (!(error instanceof Error)) return encodeJson({ name: "Error", message: `a handler threw ${String(error)}` });
   const { name, message, stack } = error;
-  const plain: PlainError = { name, message, stack };
+  const plain: PlainError = { name, message, stack, reason };
   if (error instanceof SocketError) plain.code = error.code;
   if (error instanceof SystemExit) plain.exitCode = error.exitCode;
   return encodeJson(plain);
+}
+
+/** The reason that {@linkcode encodeError} was given. */
+export function decodeReason(bytes: Uint8Array): EndReason | null {
+  return decodeJson<PlainError>(bytes).reason ?? null;
 }
 
 /** The error again, of the same class where that is one of this package's that matter to a server. */

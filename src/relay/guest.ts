@@ -1,19 +1,23 @@
 import { type Address, formatAddress } from "../address.ts";
 import { type BaseRequestHandler, runHandler } from "../base_request_handler.ts";
 import type { BaseServer, RequestHandlerClass } from "../base_server.ts";
-import { Connection } from "../connection.ts";
+import { Connection, endedHere, noteEnd } from "../connection.ts";
+import { ConnectionWatch, Watcher } from "../connection_watch.ts";
 import { Datagram } from "../datagram.ts";
 import { DatagramSocket } from "../datagram_socket.ts";
+import type { EndReason } from "../end_reason.ts";
 import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
 import type { RawDatagram, RawDatagramSocket, WorkerStart } from "../runtime.ts";
 import { SendQueue } from "../send_queue.ts";
+import { idleClock, TimerWheel } from "../timer_wheel.ts";
 import {
   CREDIT_STEP,
   decodeCredit,
   decodeError,
   decodeJson,
+  decodeReason,
   decodeWithData,
   encodeCredit,
   encodeError,
@@ -33,16 +37,35 @@ export class Guest {
   #Handler: RequestHandlerClass<never>;
   #server: BaseServer<never>;
   #connections = new Map<number, RemoteConnection>();
+  #watcher: Watcher;
   #socket: RemoteDatagramSocket;
   #wrapped: DatagramSocket;
 
-  private constructor(send: Send, Handler: RequestHandlerClass<never>, { serverAddress, data }: WorkerStart) {
+  private constructor(send: Send, Handler: RequestHandlerClass<never>, { serverAddress, data, limits }: WorkerStart) {
     this.#send = send;
     this.#Handler = Handler;
     // What a handler can know of a server that runs elsewhere.
     this.#server = { serverAddress, data } as unknown as BaseServer<never>;
     this.#socket = new RemoteDatagramSocket(serverAddress, send);
     this.#wrapped = new DatagramSocket(this.#socket);
+    this.#watcher = new Watcher(
+      {
+        // The server, which has the socket, keeps these.
+        idleTimeout: Infinity,
+        requestTimeout: Infinity,
+        writeTimeout: Infinity,
+        minReadRate: limits?.minReadRate ?? 0,
+        readRateWindow: limits?.readRateWindow ?? Infinity,
+        readRateGrace: limits?.readRateGrace ?? Infinity,
+        maxBackpressure: limits?.maxBackpressure ?? Infinity,
+        maxTotalBackpressure: limits?.maxTotalBackpressure ?? Infinity,
+      },
+      new TimerWheel(idleClock),
+      (connection, reason) => {
+        noteEnd(connection, reason);
+        connection.abort();
+      },
+    );
   }
 
   /** Loads the handler's module. */
@@ -58,7 +81,10 @@ export class Guest {
         const opened = decodeJson<Opened>(payload);
         const connection = new RemoteConnection(opened, (type, payload) => this.#send(channel, type, payload));
         this.#connections.set(channel, connection);
-        return this.#run(channel, new Connection(connection), opened.clientAddress);
+        const watch = new ConnectionWatch(this.#watcher, connection);
+        connection.request = new Connection(connection, watch);
+        watch.begin(connection.request);
+        return this.#run(channel, connection.request, opened.clientAddress);
       }
       case FRAME.DATAGRAM: {
         const [{ clientAddress, truncated }, data] = decodeWithData<Opened>(payload);
@@ -103,6 +129,9 @@ const LARGEST_DATAGRAM = 1 << 18;
 class RemoteConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
+  bytesWritten = 0;
+  /** What the handler has of it. */
+  request!: Connection;
   #send: (type: number, payload?: Uint8Array) => void;
   #window = WINDOW;
   #owed = 0;
@@ -115,6 +144,10 @@ class RemoteConnection extends EventedConnection {
     this.localAddress = localAddress!;
     this.remoteAddress = remoteAddress!;
     this.#send = send;
+  }
+
+  get unsent(): number {
+    return this.#unsent.size;
   }
 
   receive(type: number, payload: Uint8Array): void {
@@ -130,6 +163,7 @@ class RemoteConnection extends EventedConnection {
       case FRAME.END:
         return this.ended();
       case FRAME.LOST:
+        if (payload.length > 0) this.#note(decodeReason(payload));
         this.lost(payload.length === 0 ? null : decodeError(payload) as SocketError);
         this.#unsent.fail(this.closeError("write"));
     }
@@ -183,7 +217,7 @@ class RemoteConnection extends EventedConnection {
   }
 
   protected destroy(): void {
-    this.#send(FRAME.ABORT);
+    this.#send(FRAME.ABORT, endedHere(this.request) ? encodeJson(this.request.endReason) : undefined);
     this.lost(null);
     this.#unsent.fail(this.closeError("write"));
   }
@@ -195,6 +229,10 @@ class RemoteConnection extends EventedConnection {
   protected resume(): void {
     this.#holding = false;
     if (this.#owed > 0) this.#giveCredit();
+  }
+
+  #note(reason: EndReason | null): void {
+    if (reason !== null) noteEnd(this.request, reason);
   }
 
   #giveCredit(): void {
@@ -210,6 +248,7 @@ class RemoteConnection extends EventedConnection {
       this.#send(FRAME.DATA, size === bytes.length ? bytes : bytes.subarray(sent, sent + size));
       sent += size;
     }
+    this.bytesWritten += sent;
     return sent;
   }
 }
@@ -218,6 +257,7 @@ class RemoteConnection extends EventedConnection {
 class RemoteDatagramSocket implements RawDatagramSocket {
   readonly address: Address;
   readonly dropped = 0;
+  readonly queued = 0;
   #send: Send;
   #last = 0;
   #sending = new Map<number, PromiseWithResolvers<void>>();

@@ -1,6 +1,7 @@
 import type { Address } from "../address.ts";
-import { Connection } from "../connection.ts";
+import { Connection, endedHere, noteEnd, watchOf } from "../connection.ts";
 import type { Datagram } from "../datagram.ts";
+import type { EndReason } from "../end_reason.ts";
 import { SocketError } from "../errors.ts";
 import { ignore } from "../promises.ts";
 import {
@@ -123,10 +124,12 @@ class ConnectionRelay {
   constructor(connection: Connection, send: (type: number, payload?: Uint8Array) => void) {
     this.#connection = connection;
     this.#send = send;
+    watchOf(connection)?.relayed();
     void this.#pump();
     // While nothing may be sent to the worker, nothing is read here, and this alone tells of a peer that is lost.
     void connection.closed.then(() => {
       if (connection.error !== null) this.lost(connection.error);
+      else if (endedHere(connection)) this.lost(new SocketError("ECONNABORTED"));
     });
   }
 
@@ -150,6 +153,7 @@ class ConnectionRelay {
         void connection.close();
         return;
       case FRAME.ABORT:
+        if (payload.length > 0) noteEnd(connection, decodeJson<EndReason>(payload));
         connection.abort();
         return;
       case FRAME.OPTION: {
@@ -197,6 +201,6 @@ class ConnectionRelay {
   lost(error: unknown): void {
     if (this.#stopped) return;
     this.stop();
-    this.#send(FRAME.LOST, error === null ? undefined : encodeError(error));
+    this.#send(FRAME.LOST, error === null ? undefined : encodeError(error, this.#connection.endReason));
   }
 }

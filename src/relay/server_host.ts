@@ -1,5 +1,5 @@
 import type { Address } from "../address.ts";
-import type { ServerStats } from "../base_server.ts";
+import type { ServerStats } from "../stats.ts";
 import { ignore } from "../promises.ts";
 import type { Worker } from "../worker.ts";
 import { type Call, decodeError, decodeJson, encodeJson, FRAME } from "./frames.ts";

@@ -28,7 +28,8 @@ export class FrameDecoder {
 
   /** Takes the next chunk. */
   push(chunk: Uint8Array): void {
-    let bytes = chunk;
+    // As a plain array: slicing a Node Buffer would not copy, and hand on a Buffer.
+    let bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length);
     if (this.#rest.length > 0) {
       bytes = new Uint8Array(this.#rest.length + chunk.length);
       bytes.set(this.#rest);

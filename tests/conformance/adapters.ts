@@ -28,14 +28,14 @@ export interface Adapter {
   readonly transport: "tcp" | "unix";
   /** An address that nobody has, for the server. */
   freshAddress(): string;
-  /** Connects a client to a server that listens. */
-  open(server: TCPServer): Promise<Client>;
+  /** Connects a client to a server that listens; from an address of its own where there are any. */
+  open(server: TCPServer, localAddress?: string): Promise<Client>;
 }
 
 export const adapters: Adapter[] = [getRuntime(), memory].flatMap((runtime) => {
   const open = runtime === memory
     ? async (server: TCPServer) => wrap(await connect(server.serverAddress, { runtime }))
-    : (server: TCPServer) => openSocket(server.serverAddress);
+    : (server: TCPServer, localAddress?: string) => openSocket(server.serverAddress, localAddress);
   return [
     { runtime, transport: "tcp", freshAddress: () => "tcp://127.0.0.1:0", open },
     { runtime, transport: "unix", freshAddress: () => `unix:${freshPath()}`, open },
@@ -53,8 +53,8 @@ export function portOf(server: TCPServer): number {
 }
 
 /** A client over `node:net`, which all three runtimes have. */
-export function openSocket(address: Address): Promise<Client> {
-  const where = "path" in address ? { path: address.path } : { port: address.port, host: address.hostname };
+export function openSocket(address: Address, localAddress?: string): Promise<Client> {
+  const where = "path" in address ? { path: address.path } : { port: address.port, host: address.hostname, localAddress };
   return new Promise((resolve, reject) => {
     const socket = netConnect({ ...where, allowHalfOpen: true });
     socket.once("error", reject);

@@ -122,6 +122,36 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
       assertEquals(server.stats.truncated, 0);
     }, { maxPacketSize: 65_507 }));
 
+  it("datagrams and their bytes are counted both ways, for as long as the server is there", async () => {
+    let server!: UDPServer;
+    const counts = () => {
+      const { accepted, bytesRead, bytesWritten, datagramsSent, requestTime, ended } = server.stats;
+      // One in 16 is timed and counts for 16.
+      assertEquals(requestTime.count, Math.ceil(accepted / 16) * 16);
+      assertEquals(Object.values(ended).every((count) => count === 0), true);
+      return { accepted, bytesRead, bytesWritten, datagramsSent };
+    };
+    const twice = handler(async (datagram) => {
+      if (datagram.data.length === 100) return;
+      await datagram.reply(datagram.data);
+      await datagram.reply("and again");
+    });
+    await serving(twice, async (running, client) => {
+      server = running;
+      for (let size = 1; size <= 100; size++) {
+        await client.send(new Uint8Array(size));
+        if (size < 100) { for (let i = 0; i < 2; i++) await client.receive(); }
+      }
+      await until(() => server.stats.accepted === 100 && server.stats.active === 0);
+      assertEquals(counts(), { accepted: 100, bytesRead: 5050, bytesWritten: 4950 + 99 * 9, datagramsSent: 198 });
+    });
+    assertEquals(counts(), { accepted: 100, bytesRead: 5050, bytesWritten: 4950 + 99 * 9, datagramsSent: 198 });
+    // Bound anew, it goes on counting.
+    await server.activate();
+    assertEquals(counts().datagramsSent, 198);
+    await server.serverClose();
+  });
+
   it("what is longer than maxPacketSize is cut there, and the request and the stats say so", async () => {
     const seen: [number, boolean][] = [];
     const Handler = handler((datagram) => {

@@ -124,13 +124,13 @@ function loading(mode: Mode): void {
         [new URL("#nothing", faulty()), /must export a class with a handle\(\) method as nothing, got undefined/],
         [module("export default 42;"), /as default, got 42/],
       ];
-      for (const [url, message] of bad) {
+      await Promise.all(bad.map(async ([url, message]) => {
         const server = new Server("tcp://127.0.0.1:0", url, FEW[mode]);
         assertMatch((await assertRejects(() => server.activate(), Error)).message, message);
         assertEquals(running(server), 0);
         await assertRejects(() => openSocket(server.serverAddress), Error, "ECONNREFUSED");
         await server.serverClose();
-      }
+      }));
     }));
 
   it("data that can't be passed on shows in activate", async () => {
@@ -162,28 +162,18 @@ function loading(mode: Mode): void {
 }
 
 function handlers(mode: Mode): void {
-  const { it, during } = cases(mode);
+  const { it, during, workers } = cases(mode);
 
-  it("an error of each step of a handler ends its own request, and says where it came from", async () => {
-    for (
-      const [name, message, said] of [
-        ["ThrowsWhenMade", "when made", ""],
-        ["ThrowsInSetup", "in setup", ""],
-        ["ThrowsAtOnce", "at once", ""],
-        ["ThrowsInFinish", "in finish", "all of it"],
-      ] as const
-    ) {
-      await during(faulty(name), {}, async (server) => {
-        for (let i = 1; i <= 2; i++) {
-          assertEquals(await answer(await ask(server, "x")), said);
-          await until(() => server.errors.length === i);
-        }
-        const [error] = server.errors as Error[];
-        assertEquals([error!.name, error!.message], ["RangeError", message]);
-        assertMatch(error!.stack!, /handlers\/faults\.ts/);
-      });
-    }
-  });
+  it("an error of each step of a handler ends its own request, and says where it came from", () =>
+    during(faulty("ThrowsInTurn"), workers(1), async (server) => {
+      for (const said of ["", "", "", "all of it", ""]) assertEquals(await answer(await openSocket(server.serverAddress)), said);
+      await until(() => server.errors.length === 4);
+      assertEquals(messages(server), ["when made", "in setup", "at once", "in finish"]);
+      for (const error of server.errors as Error[]) {
+        assertEquals(error.name, "RangeError");
+        assertMatch(error.stack!, /handlers\/faults\.ts/);
+      }
+    }));
 
   it("an error after the answer costs the client nothing, and is told as any other", () =>
     during(faulty(), {}, async (server) => {

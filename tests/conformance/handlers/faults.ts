@@ -77,27 +77,27 @@ function eat(process_: boolean): void {
   throw new Error("nothing has bounded the memory");
 }
 
-export class ThrowsWhenMade extends BaseRequestHandler {
+let made = 0;
+
+/** Throws in another step each time: when it is made, in `setup()`, in `handle()` and in `finish()`. */
+export class ThrowsInTurn extends BaseRequestHandler {
+  #step = made++;
+
   constructor(...args: ConstructorParameters<RequestHandlerClass>) {
     super(...args);
-    throw new RangeError("when made");
+    if (this.#step === 0) throw new RangeError("when made");
   }
-}
 
-export class ThrowsInSetup extends BaseRequestHandler {
   override setup(): void {
-    throw new RangeError("in setup");
+    if (this.#step === 1) throw new RangeError("in setup");
   }
-}
 
-export class ThrowsAtOnce extends BaseRequestHandler {
   override handle(): void {
-    throw new RangeError("at once");
+    if (this.#step === 2) throw new RangeError("at once");
   }
-}
 
-export class ThrowsInFinish extends BaseRequestHandler {
   override async finish(): Promise<void> {
+    if (this.#step !== 3) return;
     await this.request.write("all of it");
     throw new RangeError("in finish");
   }

@@ -1,0 +1,75 @@
+import { type EndCounts, noEnds } from "./end_reason.ts";
+import { Histogram } from "./histogram.ts";
+
+/** What a server has counted since it was made. */
+export interface ServerStats {
+  /** Requests taken: connections accepted, datagrams received. */
+  readonly accepted: number;
+  /** Of these, unfinished ones. */
+  readonly active: number;
+  /** Of these, the ones that `verifyRequest` turned away. */
+  readonly rejected: number;
+  /** Of these, the ones that were aborted when the server stopped. */
+  readonly aborted: number;
+  /** Errors in handlers and in the hooks around them, each of which went to `handleError`. */
+  readonly errors: number;
+  /**
+   * Connections refused before there was a request: because `requestQueueSize` others were waiting (the kernel's own refusals can't be
+   * counted), or by a limit; `ended` has them by reason.
+   */
+  readonly refused: number;
+  /** Datagrams that were longer than `maxPacketSize` and cut there. */
+  readonly truncated: number;
+  /** Datagrams dropped because `requestQueueSize` others were waiting; what the kernel drops can't be counted. */
+  readonly dropped: number;
+  /** Times that the server took no further request because as many as allowed were in progress. */
+  readonly paused: number;
+  /** Requests that wait to be taken now; 0 where the kernel has them. */
+  readonly queued: number;
+  /** Bytes received in connections or datagrams. */
+  readonly bytesRead: number;
+  /** Bytes sent, as far as the system has taken them. */
+  readonly bytesWritten: number;
+  /** Bytes that were written and wait for their peers now. */
+  readonly unsent: number;
+  /** Datagrams sent. */
+  readonly datagramsSent: number;
+  /** How connections ended, by reason. They add up to `accepted` less `active` and `refused`; datagrams are not among them. */
+  readonly ended: Readonly<EndCounts>;
+  /** Milliseconds from the taking of a request to its end. Of datagrams, one in 16 is timed and counts for 16. */
+  readonly requestTime: Histogram;
+  /** Worker threads that are running. */
+  readonly threads: number;
+  /** Child processes that are running. */
+  readonly children: number;
+}
+
+/** What several servers have counted together; of those elsewhere, by way of JSON. */
+export function sumStats(all: readonly ServerStats[]): ServerStats {
+  const ended = noEnds();
+  const requestTime = new Histogram();
+  const numbers = {
+    accepted: 0,
+    active: 0,
+    rejected: 0,
+    aborted: 0,
+    errors: 0,
+    refused: 0,
+    truncated: 0,
+    dropped: 0,
+    paused: 0,
+    queued: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    unsent: 0,
+    datagramsSent: 0,
+    threads: 0,
+    children: 0,
+  };
+  for (const stats of all) {
+    for (const name of Object.keys(numbers) as (keyof typeof numbers)[]) numbers[name] += stats[name];
+    for (const reason of Object.keys(ended) as (keyof EndCounts)[]) ended[reason] += stats.ended[reason];
+    requestTime.add(stats.requestTime);
+  }
+  return { ...numbers, ended, requestTime };
+}
