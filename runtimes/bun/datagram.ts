@@ -5,7 +5,7 @@ import { ArrivalQueue } from "../shared/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
 import { openSystemSocket, probe } from "./unix_datagram.ts";
-import { closedError, lookUp, mapped, resolveHost, toSocketError } from "../shared/translate.ts";
+import { closedError, isEarlier, lookUp, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
@@ -95,12 +95,13 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
   const local = inetAddress("udp", socket.address.address, socket.address.port);
   if (options.broadcast) socket.setBroadcast(true);
 
-  const send = (bytes: Uint8Array, to: Address): void | Promise<void> => {
+  const send = (bytes: Uint8Array, to: Address, attempts = SEND_ATTEMPTS): void | Promise<void> => {
     if (closed) return rejected(closedError(to));
     const { hostname, port } = to as { hostname: string; port: number } & Address;
     try {
       if (socket.send(bytes, port, mapped(hostname, ipv6))) return;
     } catch (cause) {
+      if (isEarlier(cause) && attempts > 1) return send(bytes, to, attempts - 1);
       if (ipFamily(hostname) === null) {
         return handled(lookUp(to, hostname, ipv6 ? 6 : 4).then((ip) => send(bytes, { ...to, hostname: ip } as Address)));
       }
@@ -118,7 +119,7 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
     },
     receive: () => queue.take(),
     interrupt: () => queue.interrupt(),
-    send,
+    send: (bytes, to) => send(bytes, to),
     // deno-lint-ignore require-await
     async setMembership(join, group, interfaceAddress) {
       const change = join ? socket.addMembership : socket.dropMembership;

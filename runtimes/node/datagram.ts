@@ -6,7 +6,7 @@ import { handled, rejected } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
 import { openSystemSocket } from "./unix_datagram.ts";
-import { closedError, mapped, resolveHost, toSocketError } from "../shared/translate.ts";
+import { closedError, isEarlier, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
 
 /** UDP by way of `node:dgram`, Unix datagrams by way of `node:ffi`. */
 export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
@@ -77,11 +77,15 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
           throw toSocketError(cause, "send", to);
         }));
       }
-      return handled(
+      const attempt = (attempts: number) =>
         new Promise<void>((resolve, reject) => {
-          socket.send(bytes, port, hostname, (error) => error === null ? resolve() : reject(toSocketError(error, "send", to)));
-        }),
-      );
+          socket.send(bytes, port, hostname, (error) => {
+            if (error === null) resolve();
+            else if (isEarlier(error) && attempts > 1) resolve(attempt(attempts - 1));
+            else reject(toSocketError(error, "send", to));
+          });
+        });
+      return handled(attempt(SEND_ATTEMPTS));
     },
     // deno-lint-ignore require-await
     async setMembership(join, group, interfaceAddress) {

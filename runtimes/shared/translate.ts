@@ -39,3 +39,15 @@ export function mapped(hostname: string, ipv6: boolean): string {
 export function closedError(address: Address): SocketError {
   return new SocketError("ECONNABORTED", { syscall: "send", address });
 }
+
+/** How often a datagram is tried, as each failure may be an earlier one's. */
+export const SEND_ATTEMPTS = 4;
+
+/**
+ * Whether an error of sending a UDP datagram may be what ICMP has said of an earlier one. Where a socket has IP_RECVERR, as in Bun, the
+ * next call gets that error, whomever it sends to (ip(7)), and the datagram is not sent.
+ */
+export function isEarlier(cause: unknown): boolean {
+  const { code } = cause as { code?: unknown };
+  return code === "ECONNREFUSED" || code === "EHOSTUNREACH" || code === "ENETUNREACH";
+}

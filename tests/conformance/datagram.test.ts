@@ -10,6 +10,7 @@ import {
   DatagramRequestHandler,
   formatAddress,
   getRuntime,
+  parseAddress,
   type RequestHandlerClass,
   type Runtime,
   SocketError,
@@ -559,6 +560,25 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     });
     return;
   }
+
+  it("that an earlier datagram could not be delivered costs none that is sent to somebody else", async () => {
+    for (const options of [{}, { receiveBufferSize: 65_536 }]) {
+      const gone = await UdpClient.open(1, "127.0.0.1");
+      const address = parseAddress(gone.address);
+      await gone.close();
+      const Handler = handler(async (datagram) => {
+        await Promise.resolve(datagram.socket.send("lost", address)).catch(() => {});
+        await datagram.reply("reply");
+      });
+      await serving(Handler, async (server, client) => {
+        for (let i = 0; i < 50; i++) {
+          await client.send("x");
+          assertEquals(text((await client.receive()).data), "reply");
+        }
+        assertEquals(server.errors, []);
+      }, options);
+    }
+  });
 
   it("IPv6, and both families on one socket", async () => {
     await serving(

@@ -1,5 +1,6 @@
 /** Handlers for datagrams that the tests run in threads and processes. */
-import { BaseRequestHandler, type Datagram, DatagramRequestHandler } from "@sockets/server";
+import { existsSync } from "node:fs";
+import { BaseRequestHandler, type Datagram, DatagramRequestHandler, parseAddress, SystemExit } from "@sockets/server";
 
 export default class Echo extends BaseRequestHandler<Datagram> {
   override handle(): void | Promise<void> {
@@ -20,5 +21,42 @@ export class Fails extends BaseRequestHandler<Datagram> {
     const text = new TextDecoder().decode(this.request.data);
     if (text === "throw") throw new RangeError("a handler's own");
     await this.request.reply(text === "long" ? new Uint8Array(1 << 20) : text);
+  }
+}
+
+let last: Uint8Array | null = null;
+
+/** Does what the datagram says. */
+export class Commands extends BaseRequestHandler<Datagram> {
+  override async handle(): Promise<void> {
+    const { data, socket, address } = this.request;
+    const [command, argument] = new TextDecoder().decode(data).split(" ");
+    switch (command) {
+      case "who":
+        return await socket.send(JSON.stringify([this.clientAddress, address, socket.address]), this.clientAddress!);
+      case "tell":
+        return await socket.send("told", parseAddress(argument!));
+      case "keep": {
+        const was = last;
+        last = data;
+        await this.request.reply(JSON.stringify([data.constructor.name, data.length, was === null ? null : [...was]]));
+        data.fill(7);
+        return;
+      }
+      case "compute":
+        // Awaits nothing, until the test has made a file.
+        while (!existsSync(argument!));
+        return await this.request.reply("computed");
+      case "many":
+        for (let i = 0; i < 500; i++) await this.request.reply("reply");
+        return;
+      case "ignore":
+        await this.request.reply("ignoring");
+        return new Promise(() => {});
+      case "system-exit":
+        throw new SystemExit(3);
+      default:
+        return await this.request.reply(data);
+    }
   }
 }

@@ -1,4 +1,5 @@
 /** Handlers for connections that the tests run in threads and processes. */
+import { existsSync } from "node:fs";
 import { BaseRequestHandler, Mutex, type SocketError, StreamRequestHandler, SystemExit } from "@sockets/server";
 
 export default class Echo extends BaseRequestHandler {
@@ -25,7 +26,7 @@ export class Lines extends StreamRequestHandler {
 /** Does as it is told. */
 export class Obedient extends BaseRequestHandler {
   override async handle(): Promise<void> {
-    const command = new TextDecoder().decode(await this.request.read() ?? undefined);
+    const [command, path] = new TextDecoder().decode(await this.request.read() ?? undefined).split("|");
     switch (command) {
       case "throw":
         throw new RangeError("a handler's own");
@@ -46,7 +47,8 @@ export class Obedient extends BaseRequestHandler {
         return new Promise(() => {});
       case "compute":
         await this.request.write("computing");
-        for (const end = Date.now() + 300; Date.now() < end;);
+        // Awaits nothing, until the test has made a file.
+        while (!existsSync(path!));
         await this.request.write("computed");
         return;
       case "time out":
@@ -57,7 +59,7 @@ export class Obedient extends BaseRequestHandler {
         await this.request.write(String(process.pid));
         return;
       default:
-        await this.request.write(command);
+        await this.request.write(command!);
     }
   }
 }
