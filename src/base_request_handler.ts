@@ -141,5 +141,6 @@ async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<v
 
 /** For `finish()` to see, the reason why the connection ends now. */
 function noteDone<R>({ request, server }: BaseRequestHandler<R>): void {
-  if (request instanceof Connection) noteEnd(request, server.draining ? "drained" : "handler done");
+  // A handler that derives from none of this package's need not keep its server.
+  if (request instanceof Connection) noteEnd(request, server?.draining ? "drained" : "handler done");
 }
