@@ -48,7 +48,7 @@ for (const adapter of adapters) {
 }
 for (const adapter of adapters.filter(({ transport }) => transport === "tcp")) {
   workerCases(adapter, "threading", ThreadingTCPServer as never, { maxThreads: 1 });
-  workerCases(adapter, "forking", ForkingTCPServer as never, { maxChildren: 4, requestsPerChild: Infinity });
+  workerCases(adapter, "forking", ForkingTCPServer as never, { maxChildren: 4, spareChildren: 2, requestsPerChild: Infinity });
 }
 
 /** A client that never reads. */
@@ -734,7 +734,8 @@ type WorkerServer = new (address: string, handler: URL, options: object) => TCPS
 function workerCases(adapter: Adapter, mode: string, Server: WorkerServer, few: object): void {
   const { runtime } = adapter;
   const attacks: [EndReason, TCPServerOptions, (attacker: Attacker) => void][] = [
-    ["idle", { idleTimeout: 100 }, () => {}],
+    // Long enough for the one that goes on, also where a child takes its time to start.
+    ["idle", { idleTimeout: 2000 }, () => {}],
     ["deadline", { requestTimeout: 100 }, (attacker) => attacker.write("x")],
     ["write timeout", { writeTimeout: 200 }, (attacker) => attacker.write("S")],
     ["backpressure", { maxBackpressure: 1 << 20 }, (attacker) => attacker.write("F")],
