@@ -3,9 +3,10 @@
  *
  *     npm test [-- --runtime NAME] [FILE …]
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,28 +24,44 @@ const files = positionals.length > 0
     .filter((file) => file.endsWith(".test.ts")).sort().map((file) => `./tests/${file}`);
 const directory = mkdtempSync(join(tmpdir(), "sockets-test-"));
 
-const summaries = [];
+const summaries = new Map(chosen.map(({ name }) => [name, []]));
 let failed = chosen.length === 0;
-for (const { name, version, command: [binary], test } of chosen) {
-  console.log(`\n=== ${name} ${version}`);
+// A test waits more than it computes, so two runtimes at once take little longer than one. What they print is shown one after the other.
+const together = Math.min(2, chosen.length, availableParallelism());
+const waiting = [...chosen];
+await Promise.all(Array.from({ length: together }, async () => {
+  for (let runtime; (runtime = waiting.shift()) !== undefined;) await run(runtime);
+}));
+rmSync(directory, { recursive: true });
+console.log(`\n${[...summaries.values()].flat().join("\n")}`);
+process.exit(failed ? 1 : 0);
+
+async function run({ name, version, command: [binary], test }) {
+  const title = `\n=== ${name} ${version}`;
+  if (together === 1) console.log(title);
   const report = join(directory, `${name}.xml`);
+  const log = join(directory, `${name}.log`);
+  const output = together === 1 ? "inherit" : openSync(log, "w");
   // The tests start hundreds of processes: with what Node has compiled kept, each takes a third of the time (where it keeps TypeScript).
   const env = { ...process.env, NODE_COMPILE_CACHE: join(directory, "compiled") };
-  const { status } = spawnSync(binary, test(files, report), { cwd: root, stdio: ["ignore", "inherit", "inherit"], env });
+  const child = spawn(binary, test(files, report), { cwd: root, stdio: ["ignore", output, output], env });
+  const [status, signal] = await once(child, "close");
+  if (together > 1) {
+    console.log(title);
+    process.stdout.write(readFileSync(log));
+  }
   const counts = count(report);
   // A runtime that crashed, or ran nothing, has failed whatever it counted.
   if (status !== 0 || counts === null || counts.passed === 0) failed = true;
+  const summary = summaries.get(name);
   if (counts === null) {
-    summaries.push(`${name} ${version}: no report (exit status ${status})`);
-    continue;
+    summary.push(`${name} ${version}: no report (ended with ${signal ?? status})`);
+    return;
   }
   for (const skipped of counts.skippedNames) console.log(`skipped on ${name}: ${skipped}`);
-  summaries.push(`${name} ${version}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
-  for (const [cell, cases] of [...counts.cells].sort()) summaries.push(`  ${cell}: ${cases.passed}/${cases.total}`);
+  summary.push(`${name} ${version}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+  for (const [cell, cases] of [...counts.cells].sort()) summary.push(`  ${cell}: ${cases.passed}/${cases.total}`);
 }
-rmSync(directory, { recursive: true });
-console.log(`\n${summaries.join("\n")}`);
-process.exit(failed ? 1 : 0);
 
 /** Counts the test cases of a JUnit report; null when there is none. */
 function count(report) {
