@@ -83,7 +83,6 @@ export const memory: Runtime = {
 
   spawnThread,
   spawnProcess,
-  afterEvents: queueMicrotask,
 };
 
 /** The address with the port or the name that it asks for. */

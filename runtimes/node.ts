@@ -81,7 +81,6 @@ export const node: Runtime = {
   bind: bindDatagram,
   spawnThread,
   spawnProcess,
-  afterEvents: (callback) => void setImmediate(callback),
 
   connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {

@@ -248,8 +248,6 @@ export interface Runtime {
   spawnThread(options: ThreadOptions): Thread;
   /** Starts a process. */
   spawnProcess(options: ProcessOptions): ChildProcess;
-  /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at the end of the turn. */
-  afterEvents(callback: () => void): void;
 }
 
 let running: Runtime | null = null;

@@ -140,7 +140,7 @@ class PooledThread {
   constructor({ runtime, start, daemon, sendDatagram }: ThreadPoolOptions) {
     const toThread = makeRing();
     const fromThread = makeRing();
-    this.#writer = new RingWriter(toThread, (wake) => runtime.afterEvents(wake));
+    this.#writer = new RingWriter(toThread);
     // Only to close the ring that is read here.
     this.#reading = new RingWriter(fromThread);
     this.#daemon = daemon;
