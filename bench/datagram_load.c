@@ -10,23 +10,18 @@
  * The kernel keeps few datagrams of a Unix socket that nobody has read (net.unix.max_dgram_qlen, often 10). What doesn't fit is
  * sent later, so fewer than WINDOW may be on their way.
  *
- * In C for the reason that load.c tells. Linux and the BSDs.
+ * In C for the reason that load.c tells. Linux only.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-/* One bucket a microsecond, as in load.c. */
-#define BUCKETS 1000000
+#include "load.h"
+
 #define LARGEST 65507
 /* Far above what an echo takes, also from a server that the machine doesn't let run for a while. */
 #define LOST_AFTER 0.2
@@ -50,36 +45,9 @@ static size_t bytes;
 static struct slot *slots;
 static uint32_t *free_slots, window, free_count;
 static uint64_t sequence, echoes, lost;
-static uint32_t latencies[BUCKETS];
 
 static void remove_own_path(void) {
   if (own_path[0] != '\0') unlink(own_path);
-}
-
-static void die(const char *what) {
-  fprintf(stderr, "datagram_load: %s\n", what);
-  exit(1);
-}
-
-static void die_errno(const char *what) {
-  fprintf(stderr, "datagram_load: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static double number(const char *text, double min, double max) {
-  char *end;
-  double value = strtod(text, &end);
-  if (end == text || *end != '\0' || !(value >= min && value <= max)) {
-    fprintf(stderr, "datagram_load: bad argument %s\n", text);
-    exit(2);
-  }
-  return value;
 }
 
 static void open_udp(int port) {
@@ -149,15 +117,6 @@ static void give_up_lost(double time) {
     lost++;
     release(i);
   }
-}
-
-static int percentile(uint64_t count, double share) {
-  uint64_t below = 0;
-  for (int i = 0; i < BUCKETS; i++) {
-    below += latencies[i];
-    if (below > count * share) return i;
-  }
-  return BUCKETS - 1;
 }
 
 int main(int argc, char **argv) {

@@ -10,22 +10,16 @@
  *
  * In C so that on its own core it is faster than any of the servers: otherwise it would measure itself. Linux only, for epoll.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-/* One bucket a microsecond: unlike a list of samples it never fills up and needs no sorting. The last takes what is slower. */
-#define BUCKETS 1000000
+#include "load.h"
 
 struct conn {
   int fd;
@@ -39,34 +33,6 @@ static int poller;
 static char *pattern;
 static size_t burst;
 static int anew;
-static uint32_t latencies[BUCKETS];
-
-static void die(const char *what) {
-  fprintf(stderr, "load: %s\n", what);
-  exit(1);
-}
-
-static void die_errno(const char *what) {
-  fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-/* A whole argument as a number, so that a typo is told rather than measured. */
-static double number(const char *text, double min, double max) {
-  char *end;
-  double value = strtod(text, &end);
-  if (end == text || *end != '\0' || !(value >= min && value <= max)) {
-    fprintf(stderr, "load: bad argument %s\n", text);
-    exit(2);
-  }
-  return value;
-}
 
 static void watch(struct conn *c, int op, int wants_out) {
   struct epoll_event event = {.events = EPOLLIN | (wants_out ? EPOLLOUT : 0), .data.ptr = c};
@@ -113,15 +79,6 @@ static int receive(struct conn *c) {
   if (c->received + n > c->sent || memcmp(buffer, pattern + c->received, n) != 0) die("the echo is not what was sent");
   c->received += n;
   return !anew && c->received == burst;
-}
-
-static int percentile(uint64_t count, double share) {
-  uint64_t below = 0;
-  for (int i = 0; i < BUCKETS; i++) {
-    below += latencies[i];
-    if (below > count * share) return i;
-  }
-  return BUCKETS - 1;
 }
 
 int main(int argc, char **argv) {

@@ -52,7 +52,7 @@ export const WORKLOADS = {
   },
   computing: {
     title: "A handler that computes",
-    what: "A handler that computes for 200 ms; four clients at once.",
+    what: "A handler that computes for about 200 ms, always as much; four clients at once.",
     load: "load.c",
     loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), 4, BYTES, 1, seconds * 4],
     spread: true,

@@ -207,7 +207,6 @@ class BunConnection extends EventedConnection {
   bytesWritten = 0;
   #socket: BunSocket;
   #unsent: SendQueue | null = null;
-  #sendEnded = false;
 
   constructor(socket: BunSocket, local: Address) {
     super();
@@ -223,7 +222,7 @@ class BunConnection extends EventedConnection {
 
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
-    if (this.#sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    if (this.sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     let sent = 0;
     if (this.#unsent === null || this.#unsent.empty) {
       sent = this.#send(bytes);
@@ -233,11 +232,7 @@ class BunConnection extends EventedConnection {
     return (this.#unsent ??= new SendQueue((rest) => this.#send(rest))).push(bytes.subarray(sent));
   }
 
-  closeWrite(): void | Promise<void> {
-    if (this.endedInOrder) return;
-    if (this.dead) return rejected(this.closeError("shutdown"));
-    if (this.#sendEnded) return;
-    this.#sendEnded = true;
+  protected endSend(): void | Promise<void> {
     if (this.#unsent === null || this.#unsent.empty) {
       this.#socket.shutdown();
       return;

@@ -109,7 +109,6 @@ class MemoryConnection extends EventedConnection {
   bytesWritten = 0;
   #peer!: MemoryConnection;
   #unsent = new SendQueue((bytes) => this.#send(bytes));
-  #sendEnded = false;
 
   constructor(localAddress: Address, remoteAddress: Address) {
     super();
@@ -133,7 +132,7 @@ class MemoryConnection extends EventedConnection {
 
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
-    if (this.#sendEnded) return rejected(this.#brokenPipe());
+    if (this.sendEnded) return rejected(this.#brokenPipe());
     if (this.#peer.dead) {
       this.#fail(this.#brokenPipe());
       return rejected(this.closeError("write"));
@@ -142,11 +141,7 @@ class MemoryConnection extends EventedConnection {
     if (sent < bytes.length) return this.#unsent.push(bytes.subarray(sent));
   }
 
-  closeWrite(): void | Promise<void> {
-    if (this.endedInOrder) return;
-    if (this.dead) return rejected(this.closeError("shutdown"));
-    if (this.#sendEnded) return;
-    this.#sendEnded = true;
+  protected endSend(): void | Promise<void> {
     if (this.#unsent.empty) return this.#endPeer();
     return this.#unsent.drained().then(() => this.#endPeer());
   }
@@ -159,12 +154,12 @@ class MemoryConnection extends EventedConnection {
 
   override ended(): void {
     super.ended();
-    if (this.#sendEnded) this.lost(null);
+    if (this.sendEnded) this.lost(null);
   }
 
   protected finish(): void {
     const close = () => {
-      if (!this.#sendEnded && !this.#peer.dead) this.#peer.ended();
+      if (!this.sendEnded && !this.#peer.dead) this.#peer.ended();
       // Nobody will read what the peer still has to send.
       if (!this.#peer.#unsent.empty) this.#peer.#fail(this.#peer.#reset());
       this.lost(null);
@@ -198,7 +193,7 @@ class MemoryConnection extends EventedConnection {
 
   #endPeer(): void {
     if (!this.#peer.dead) this.#peer.ended();
-    if (this.#peer.#sendEnded) this.lost(null);
+    if (this.#peer.sendEnded) this.lost(null);
   }
 
   #fail(error: SocketError | null): void {

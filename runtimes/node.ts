@@ -160,7 +160,6 @@ class NodeConnection extends EventedConnection {
   /** Bytes that the kernel has taken, and those of which that is not known yet. */
   #sent = 0;
   #pending = 0;
-  #sendEnded = false;
 
   constructor(socket: net.Socket, local: Address) {
     super();
@@ -183,7 +182,7 @@ class NodeConnection extends EventedConnection {
 
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
-    if (this.#sendEnded) return rejected(this.#brokenPipe());
+    if (this.sendEnded) return rejected(this.#brokenPipe());
     this.#socket.write(bytes);
     // Zero when the kernel has taken it all. If not, an empty write behind it tells when it has.
     if (this.#socket.writableLength === 0) {
@@ -194,11 +193,7 @@ class NodeConnection extends EventedConnection {
     return this.#taken((callback) => this.#socket.write(EMPTY, callback), bytes.length);
   }
 
-  closeWrite(): void | Promise<void> {
-    if (this.endedInOrder) return;
-    if (this.dead) return rejected(this.closeError("shutdown"));
-    if (this.#sendEnded) return;
-    this.#sendEnded = true;
+  protected endSend(): void | Promise<void> {
     return this.#taken((callback) => this.#socket.end(callback));
   }
 
@@ -219,9 +214,13 @@ class NodeConnection extends EventedConnection {
   }
 
   protected destroy(): void {
+    const socket = this.#socket;
     // A Unix socket has no reset.
-    if (this.localAddress.transport === "unix") this.#socket.destroy();
-    else this.#socket.resetAndDestroy();
+    if (this.localAddress.transport === "unix") socket.destroy();
+    // While the end is being sent libuv refuses to reset, and Node would leave the socket open for good.
+    else if (socket.writableEnded && !socket.writableFinished && socket.writableLength === 0) {
+      socket.once("finish", () => socket.resetAndDestroy());
+    } else socket.resetAndDestroy();
   }
 
   protected pause(): void {

@@ -2,7 +2,7 @@ import type { Address } from "./address.ts";
 import type { EndReason } from "./end_reason.ts";
 import { AccessList, type ConnectionLimits } from "./limits.ts";
 import { networkOf } from "./networks.ts";
-import { Timer, type TimerWheel } from "./timer_wheel.ts";
+import { LONGEST, Timer, type TimerWheel } from "./timer_wheel.ts";
 
 /** Decides which connections come in: by their address, and by how many have come from there. */
 export class Admission {
@@ -67,8 +67,6 @@ export class Admission {
     return visitor;
   }
 }
-
-const LONGEST = 2 ** 31 - 1;
 
 /** A network from which connections have come. */
 export class Visitor extends Timer {

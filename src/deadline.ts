@@ -1,4 +1,4 @@
-import { clock, Timer, TimerWheel } from "./timer_wheel.ts";
+import { clock, LONGEST, Timer, TimerWheel } from "./timer_wheel.ts";
 
 /** Keeps the program running: on a connection in memory, nothing else does while somebody waits. */
 const wheel = new TimerWheel(clock);
@@ -31,9 +31,6 @@ export class Deadline extends Timer {
     expire?.();
   }
 }
-
-/** The longest timeout, so that every timer of a runtime takes it. */
-export const LONGEST = 2 ** 31 - 1;
 
 /**
  * Checks a number of milliseconds before it reaches a timer.

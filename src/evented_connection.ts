@@ -2,7 +2,7 @@ import type { Address } from "./address.ts";
 import { alreadyReading } from "./connection.ts";
 import { SocketError } from "./errors.ts";
 import type { RawConnection } from "./runtime.ts";
-import { DONE, type Pulled } from "./promises.ts";
+import { DONE, type Pulled, rejected } from "./promises.ts";
 
 /** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
 const HIGH_WATER = 65_536;
@@ -17,6 +17,8 @@ export abstract class EventedConnection implements RawConnection {
   abstract readonly bytesWritten: number;
   abstract readonly unsent: number;
   bytesRead = 0;
+  /** Whether the sending side was ended here. */
+  protected sendEnded = false;
   #onclose: ((error: SocketError | null) => void) | null = null;
   /** Of the read that waits. It is rejected through it too: one closure less for each read. */
   #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
@@ -31,10 +33,11 @@ export abstract class EventedConnection implements RawConnection {
   #error: SocketError | null = null;
 
   abstract write(bytes: Uint8Array): void | Promise<void>;
-  abstract closeWrite(): void | Promise<void>;
   abstract setNoDelay(on: boolean): void;
   abstract setKeepAlive(on: boolean | number): void;
   abstract unref(): void;
+  /** Ends the sending side, once what was written has left. */
+  protected abstract endSend(): void | Promise<void>;
   /** Closes the sending side and the socket, once what was written has left. */
   protected abstract finish(): void;
   /** Closes the socket at once. */
@@ -67,6 +70,15 @@ export abstract class EventedConnection implements RawConnection {
 
   next(): Promise<IteratorResult<Uint8Array>> {
     return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+  }
+
+  closeWrite(): void | Promise<void> {
+    // With both sides ended in order it is no error, as with shutdown(2).
+    if (this.#over) return;
+    if (this.dead) return rejected(this.closeError("shutdown"));
+    if (this.sendEnded) return;
+    this.sendEnded = true;
+    return this.endSend();
   }
 
   close(): void {
@@ -132,8 +144,8 @@ export abstract class EventedConnection implements RawConnection {
     return this.#gone || this.#closedHere;
   }
 
-  /** Whether both sides have ended in order: ending this one again is no error, as with shutdown(2). */
-  protected get endedInOrder(): boolean {
+  /** Whether both sides have ended in order. */
+  get #over(): boolean {
     return this.#gone && !this.#closedHere && this.#error === null;
   }
 
@@ -146,7 +158,7 @@ export abstract class EventedConnection implements RawConnection {
   protected closeError(syscall: string): SocketError {
     if (this.#error !== null) return this.#error;
     // After an end in order on both sides there is nobody to write to.
-    const code = this.endedInOrder && syscall !== "read" ? "EPIPE" : "ECONNABORTED";
+    const code = this.#over && syscall !== "read" ? "EPIPE" : "ECONNABORTED";
     return new SocketError(code, { syscall, address: this.remoteAddress });
   }
 

@@ -1,11 +1,11 @@
 import type { Address } from "./address.ts";
 import type { Backoff } from "./backoff.ts";
-import type { ServerStats } from "./stats.ts";
-import { LONGEST } from "./deadline.ts";
 import { SystemExit } from "./errors.ts";
 import { ignore } from "./promises.ts";
 import type { OnFrame } from "./relay/ring.ts";
 import { ServerHost } from "./relay/server_host.ts";
+import type { ServerStats } from "./stats.ts";
+import { LONGEST } from "./timer_wheel.ts";
 import type { Worker, WorkerKind } from "./worker.ts";
 
 /**

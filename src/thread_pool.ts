@@ -3,8 +3,8 @@ import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
-import { makeRing, readRing, RingWriter } from "./relay/ring.ts";
-import type { Runtime, Thread, WorkerStart } from "./runtime.ts";
+import type { Runtime, WorkerStart } from "./runtime.ts";
+import { startThread, type ThreadWorker } from "./worker.ts";
 
 /** How a pool runs its threads. */
 export interface ThreadPoolOptions {
@@ -125,35 +125,29 @@ export class ThreadPool {
 }
 
 class PooledThread {
-  readonly thread: Thread;
+  readonly thread: ThreadWorker;
   /** Resolves when the thread is gone: with the reason, if it had no request and nobody has ended it. */
   readonly ended: Promise<Error | null>;
   served = 0;
   /** Requests that were given to it and are not finished, those that wait for it to be ready included. */
   active = 0;
   #host: Host;
-  #writer: RingWriter;
-  #reading: RingWriter;
   #daemon: boolean;
   #ending = false;
 
   constructor({ runtime, start, daemon, sendDatagram }: ThreadPoolOptions) {
-    const toThread = makeRing();
-    const fromThread = makeRing();
-    this.#writer = new RingWriter(toThread);
-    // Only to close the ring that is read here.
-    this.#reading = new RingWriter(fromThread);
     this.#daemon = daemon;
-    this.thread = runtime.spawnThread({ start, toThread, fromThread });
-    this.#host = new Host((channel, type, payload) => this.#writer.write(channel, type, payload), sendDatagram);
-    void readRing(fromThread, (channel, type, payload) => this.#host.receive(channel, type, payload));
+    const thread = this.thread = startThread(
+      runtime,
+      start,
+      (channel, type, payload) => this.#host.receive(channel, type, payload),
+    );
+    this.#host = new Host((channel, type, payload) => thread.send(channel, type, payload), sendDatagram);
     // One that could not load the handler may go on running, with a timer of the module's say.
     this.thread.ready.then(() => this.#idle(), () => this.end());
     this.ended = this.thread.exited.then((error) => {
       const unasked = this.active === 0 && !this.#ending;
       this.#host.fail(new Error(`the thread that handled the request is gone: ${error.message}`, { cause: error }));
-      this.#writer.close();
-      this.#reading.close();
       return unasked ? new Error(`a thread that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
   }

@@ -47,7 +47,7 @@ const FINENESS = 32;
 /** Less than this early counts as in time, as the timers of the runtimes are no more exact. */
 const EARLY = 1;
 /** The longest delay that the runtimes' timers take; a longer one would fire at once. */
-const LONGEST = 2 ** 31 - 1;
+export const LONGEST = 2 ** 31 - 1;
 
 /**
  * Any number of timers on one timer of the runtime. Times are rounded up to few slots, the longer the coarser, as the timer wheel of

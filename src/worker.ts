@@ -13,9 +13,15 @@ export interface Worker {
   /** Resolves when it has ended, with the reason. */
   readonly exited: Promise<Error>;
   /** Sends it a frame. */
-  send: OnFrame;
+  send(channel: number, type: number, payload?: Uint8Array): void;
   /** Ends it at once. */
   terminate(): void;
+}
+
+/** A thread; it can leave the process free to exit. */
+export interface ThreadWorker extends Worker {
+  /** Whether it keeps the process running. */
+  keepAlive(on: boolean): void;
 }
 
 /** Starts a worker; its frames go to `onFrame`. */
@@ -23,7 +29,8 @@ export function startWorker(runtime: Runtime, kind: WorkerKind, start: WorkerSta
   return kind === "thread" ? startThread(runtime, start, onFrame) : startProcess(runtime, start, onFrame);
 }
 
-function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): Worker {
+/** Starts a thread; its frames go to `onFrame`. */
+export function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): ThreadWorker {
   const toThread = makeRing();
   const fromThread = makeRing();
   const writer = new RingWriter(toThread);
@@ -39,6 +46,7 @@ function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): Wo
     ready: thread.ready,
     exited: thread.exited,
     send: (channel, type, payload) => writer.write(channel, type, payload),
+    keepAlive: (on) => thread.keepAlive(on),
     terminate: () => thread.terminate(),
   };
 }

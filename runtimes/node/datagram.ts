@@ -122,16 +122,13 @@ function directSend(socket: dgram.Socket): ((bytes: Uint8Array, port: number, ip
   const { binding } = process as { binding?: (name: string) => { SendWrap?: new () => SendWrap } };
   const state = Object.getOwnPropertySymbols(socket).find(({ description }) => description === "state symbol");
   const handle = state === undefined ? undefined : (socket as unknown as Record<symbol, { handle?: UdpHandle }>)[state]?.handle;
-  if (process.versions.bun !== undefined || process.versions.deno !== undefined || typeof handle?.send !== "function") {
-    return;
-  }
   let SendWrap: (new () => SendWrap) | undefined;
   try {
     SendWrap = binding?.("udp_wrap").SendWrap;
   } catch {
     // Not allowed, as under Node's permission model.
   }
-  if (SendWrap === undefined || handle === undefined) return;
+  if (SendWrap === undefined || typeof handle?.send !== "function") return;
   const Request = SendWrap;
   // What the kernel takes at once leaves the request unused, so one does for many datagrams.
   let request = new Request();

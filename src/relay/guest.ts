@@ -136,7 +136,6 @@ class RemoteConnection extends EventedConnection {
   #window = WINDOW;
   #owed = 0;
   #holding = false;
-  #sendEnded = false;
   #unsent = new SendQueue((bytes) => this.#take(bytes));
 
   constructor({ localAddress, remoteAddress }: Opened, send: (type: number, payload?: Uint8Array) => void) {
@@ -171,16 +170,12 @@ class RemoteConnection extends EventedConnection {
 
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
-    if (this.#sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    if (this.sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     const sent = this.#unsent.empty ? this.#take(bytes) : 0;
     if (sent < bytes.length) return this.#unsent.push(bytes.subarray(sent));
   }
 
-  closeWrite(): void | Promise<void> {
-    if (this.endedInOrder) return;
-    if (this.dead) return rejected(this.closeError("shutdown"));
-    if (this.#sendEnded) return;
-    this.#sendEnded = true;
+  protected endSend(): void | Promise<void> {
     if (this.#unsent.empty) return this.#send(FRAME.END);
     return this.#unsent.drained().then(() => this.#send(FRAME.END));
   }

@@ -341,6 +341,21 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     });
   });
 
+  it("abort() while the end is on its way closes the socket: what the peer goes on to send is refused", async () => {
+    const Handler = handler(async (conn) => {
+      await conn.read();
+      const end = conn.closeWrite().catch(() => {});
+      conn.abort();
+      await end;
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      // A socket that stays open takes what its buffers hold and then nothing, so this would never end.
+      while (await client.write(new Uint8Array(1 << 16)).then(() => true, () => false));
+      await client.gone;
+    });
+  });
+
   it("a peer that never reads is noticed by back-pressure, and times out", async () => {
     const outcome = gate<{ taken: number; code: string }>();
     const Handler = handler(async (conn) => {

@@ -76,9 +76,7 @@ test("syslog: a hostile message costs no more than its length", () => {
       "<13>1 - - - - - [a" + ' k="v"'.repeat(long / 6),
     ]
   ) {
-    const start = performance.now();
-    formatSyslog(message);
-    // A quadratic parser would take many seconds.
-    assertEquals(performance.now() - start < 1000, true, message.slice(0, 40));
+    // A parser that goes over it again and again would not be done before the runner's patience is.
+    for (let i = 0; i < 200; i++) assertEquals(formatSyslog(message).length > long, true);
   }
 });
