@@ -34,7 +34,8 @@ await Promise.all(Array.from({ length: together }, async () => {
 }));
 rmSync(directory, { recursive: true });
 console.log(`\n${[...summaries.values()].flat().join("\n")}`);
-process.exit(failed ? 1 : 0);
+// Not process.exit(): a pipe may not have taken all of the output yet.
+process.exitCode = failed ? 1 : 0;
 
 async function run({ name, version, command: [binary], test }) {
   const title = `\n=== ${name} ${version}`;
