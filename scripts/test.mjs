@@ -25,6 +25,7 @@ const files = positionals.length > 0
 const directory = mkdtempSync(join(tmpdir(), "sockets-test-"));
 
 const summaries = new Map(chosen.map(({ name }) => [name, []]));
+const failures = [];
 let failed = chosen.length === 0;
 // A test waits more than it computes, so two runtimes at once take little longer than one. What they print is shown one after the other.
 const together = Math.min(2, chosen.length, availableParallelism());
@@ -33,6 +34,8 @@ await Promise.all(Array.from({ length: together }, async () => {
   for (let runtime; (runtime = waiting.shift()) !== undefined;) await run(runtime);
 }));
 rmSync(directory, { recursive: true });
+// Once more at the end, where they are seen.
+if (failures.length > 0) console.log(`\n${failures.join("\n")}`);
 console.log(`\n${[...summaries.values()].flat().join("\n")}`);
 // Not process.exit(): a pipe may not have taken all of the output yet.
 process.exitCode = failed ? 1 : 0;
@@ -60,6 +63,7 @@ async function run({ name, version, command: [binary], test }) {
     return;
   }
   for (const skipped of counts.skippedNames) console.log(`skipped on ${name}: ${skipped}`);
+  failures.push(...counts.failures.map((failure) => `failed on ${name}: ${failure}`));
   summary.push(`${name} ${version}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   for (const [cell, cases] of [...counts.cells].sort()) summary.push(`  ${cell}: ${cases.passed}/${cases.total}`);
 }
@@ -72,12 +76,13 @@ function count(report) {
   } catch {
     return null;
   }
-  const result = { passed: 0, failed: 0, skipped: 0, skippedNames: [], cells: new Map() };
+  const result = { passed: 0, failed: 0, skipped: 0, skippedNames: [], failures: [], cells: new Map() };
   for (const [whole, attributes] of xml.matchAll(/<testcase\b([^>]*?)(?:\/>|>[^]*?<\/testcase>)/g)) {
     const name = unescape(/\bname="([^"]*)"/.exec(attributes)?.[1] ?? "?");
     const outcome = /<skipped/.test(whole) ? "skipped" : /<(failure|error)\b/.test(whole) ? "failed" : "passed";
     result[outcome]++;
     if (outcome === "skipped") result.skippedNames.push(name);
+    if (outcome === "failed") result.failures.push(`${name}\n${unescape(/<(?:failure|error)\b[^]*(?=<\/testcase>)/.exec(whole)?.[0] ?? "")}`);
     // The conformance cases begin with the cell that they are about: "node tcp async: …".
     const cell = /^((?:deno|bun|node|memory) \w+ \w+): /.exec(name)?.[1];
     if (cell === undefined) continue;
@@ -90,5 +95,5 @@ function count(report) {
 }
 
 function unescape(text) {
-  return text.replace(/&gt;/g, ">").replace(/&lt;/g, "<").replace(/&quot;/g, '"').replace(/&apos;/g, "'").replace(/&amp;/g, "&");
+  return text.replace(/&#10;/g, "\n").replace(/&gt;/g, ">").replace(/&lt;/g, "<").replace(/&quot;/g, '"').replace(/&apos;/g, "'").replace(/&amp;/g, "&");
 }
