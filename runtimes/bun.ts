@@ -152,6 +152,7 @@ export const bun: Runtime = {
   bind: bindDatagram,
   spawnThread,
   spawnProcess,
+  afterEvents: (callback) => void setImmediate(callback),
 };
 
 /** The end of a Unix connection that has bound no name. */

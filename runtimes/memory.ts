@@ -83,6 +83,7 @@ export const memory: Runtime = {
 
   spawnThread,
   spawnProcess,
+  afterEvents: (callback) => callback(),
 };
 
 /** The address with the port or the name that it asks for. */

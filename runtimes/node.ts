@@ -81,6 +81,8 @@ export const node: Runtime = {
   bind: bindDatagram,
   spawnThread,
   spawnProcess,
+  // Not setImmediate(): Node 22 has been seen to lose the wake-ups that are given there.
+  afterEvents: (callback) => callback(),
 
   connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {

@@ -82,7 +82,9 @@ function count(report) {
     const outcome = /<skipped/.test(whole) ? "skipped" : /<(failure|error)\b/.test(whole) ? "failed" : "passed";
     result[outcome]++;
     if (outcome === "skipped") result.skippedNames.push(name);
-    if (outcome === "failed") result.failures.push(`${name}\n${unescape(/<(?:failure|error)\b[^]*(?=<\/testcase>)/.exec(whole)?.[0] ?? "")}`);
+    if (outcome === "failed") {
+      result.failures.push(`${name}\n${unescape(/<(?:failure|error)\b[^]*(?=<\/testcase>)/.exec(whole)?.[0] ?? "")}`);
+    }
     // The conformance cases begin with the cell that they are about: "node tcp async: …".
     const cell = /^((?:deno|bun|node|memory) \w+ \w+): /.exec(name)?.[1];
     if (cell === undefined) continue;
@@ -95,5 +97,6 @@ function count(report) {
 }
 
 function unescape(text) {
-  return text.replace(/&#10;/g, "\n").replace(/&gt;/g, ">").replace(/&lt;/g, "<").replace(/&quot;/g, '"').replace(/&apos;/g, "'").replace(/&amp;/g, "&");
+  return text.replace(/&#10;/g, "\n").replace(/&gt;/g, ">").replace(/&lt;/g, "<").replace(/&quot;/g, '"').replace(/&apos;/g, "'")
+    .replace(/&amp;/g, "&");
 }

@@ -94,6 +94,8 @@ export class ProcessPool {
     const child = new PooledProcess(this.#options);
     this.#children.add(child);
     child.ready.catch((error) => {
+      // Ended here before it was ready.
+      if (child.ending) return;
       child.end();
       this.#idle = this.#idle.filter((idle) => idle !== child);
       if (this.#warm && !child.busy) this.#fail(Infinity, error);

@@ -248,6 +248,8 @@ export interface Runtime {
   spawnThread(options: ThreadOptions): Thread;
   /** Starts a process. */
   spawnProcess(options: ProcessOptions): ChildProcess;
+  /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */
+  afterEvents(callback: () => void): void;
 }
 
 let running: Runtime | null = null;

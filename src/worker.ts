@@ -33,7 +33,7 @@ export function startWorker(runtime: Runtime, kind: WorkerKind, start: WorkerSta
 export function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): ThreadWorker {
   const toThread = makeRing();
   const fromThread = makeRing();
-  const writer = new RingWriter(toThread);
+  const writer = new RingWriter(toThread, (wake) => runtime.afterEvents(wake));
   const thread = runtime.spawnThread({ start, toThread, fromThread });
   void readRing(fromThread, onFrame);
   void thread.exited.then(() => {

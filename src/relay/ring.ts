@@ -36,10 +36,22 @@ export class RingWriter {
   #words: Int32Array;
   #bytes: Uint8Array;
   #mask: number;
+  #schedule: (wake: () => void) => void;
+  #scheduled = false;
+  // Made once: it is needed for every turn.
+  #wake = (): void => {
+    this.#scheduled = false;
+    if (Atomics.exchange(this.#words, READER_SLEEPS, 0) === 1) Atomics.notify(this.#words, HEAD);
+  };
   #pending: { channel: number; type: number; payload: Uint8Array }[] = [];
 
-  /** @param memory What {@linkcode makeRing} made. */
-  constructor(memory: SharedArrayBuffer) {
+  /**
+   * @param memory What {@linkcode makeRing} made.
+   * @param schedule Calls back soon. Waking a thread costs more than a frame, so a writer of many puts it off until it has written what
+   * it had at hand; the reader is woken at once by default, whatever the writer does next.
+   */
+  constructor(memory: SharedArrayBuffer, schedule: (wake: () => void) => void = (wake) => wake()) {
+    this.#schedule = schedule;
     this.#words = new Int32Array(memory);
     this.#bytes = new Uint8Array(memory, WORDS * 4);
     this.#mask = this.#bytes.length - 1;
@@ -77,7 +89,9 @@ export class RingWriter {
     this.#bytes.set(first === payload.length ? payload : payload.subarray(0, first), start);
     if (first < payload.length) this.#bytes.set(payload.subarray(first), 0);
     Atomics.store(words, HEAD, head + size | 0);
-    if (Atomics.exchange(words, READER_SLEEPS, 0) === 1) Atomics.notify(words, HEAD);
+    if (this.#scheduled) return true;
+    this.#scheduled = true;
+    this.#schedule(this.#wake);
     return true;
   }
 

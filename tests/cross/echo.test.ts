@@ -1,4 +1,4 @@
-/** `examples/echo.ts` on every runtime, with clients on the one that runs this test. */
+/** `examples/echo.ts` on the other runtimes, with clients on the one that runs this test; cells.test.ts has its own. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connect as netConnect } from "node:net";
 import { test } from "node:test";
@@ -7,94 +7,91 @@ import { type Running, servers, start } from "./servers.ts";
 
 const ADDRESS = ["--listen", "tcp://127.0.0.1:0"];
 
-for (const { name, command } of servers) {
+for (const { name, command, own } of servers) {
+  if (own) continue;
   if (command === null) {
     test(`echo on ${name} [skipped: it is not installed; npm install does that]`, { skip: true }, () => {});
     continue;
   }
-  for (const mode of ["sequential", "async"]) {
-    const it = (what: string, use: (server: Running) => Promise<void>) =>
-      void test(`echo on ${name}, ${mode}: ${what}`, async () => {
-        const server = await start(command, "echo.ts", [...ADDRESS, "--concurrency", mode]);
-        try {
-          await use(server);
-        } finally {
-          server.kill("SIGKILL");
-          await server.exited;
-        }
-      });
-
-    it("8 MiB come back byte for byte, then the end", async (server) => {
-      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
-      const sent = new Uint8Array(8 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
-      const received = client.readAll();
-      await client.write(sent);
-      await client.end();
-      assertEquals(Buffer.compare(await received, sent), 0);
-      assertEquals(await client.gone, null);
-    });
-
-    if (mode === "async") {
-      it("a hundred clients at once", async (server) => {
-        const clients = await Promise.all(
-          Array.from({ length: 100 }, () => openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port })),
-        );
-        await Promise.all(clients.map((client, i) => client.write(`client ${i}`)));
-        for (const [i, client] of clients.entries()) assertEquals(await client.read(`client ${i}`.length), `client ${i}`);
-      });
-    }
-
-    it("ten clients that reset mid-transfer harm nobody", async (server) => {
-      for (let i = 0; i < 10; i++) {
-        const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
-        void client.write(new Uint8Array(1 << 20)).catch(() => {});
-        await client.read(1);
-        client.reset();
+  const it = (what: string, use: (server: Running) => Promise<void>) =>
+    void test(`echo on ${name}: ${what}`, async () => {
+      const server = await start(command, "echo.ts", ADDRESS);
+      try {
+        await use(server);
+      } finally {
+        server.kill("SIGKILL");
+        await server.exited;
       }
-      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
-      await client.write("alive");
-      await client.end();
-      assertEquals(new TextDecoder().decode(await client.readAll()), "alive");
     });
 
-    it("a client that sends without reading is stopped, and costs little memory", async (server) => {
-      const before = server.memory();
-      const socket = netConnect({ port: server.port, host: "127.0.0.1" });
-      socket.on("error", () => {});
-      socket.pause();
-      await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
-      // Stopped means: a write that the system has not taken after half a second will not be taken.
-      const piece = new Uint8Array(1 << 16);
-      let taken = 0;
-      for (;;) {
-        const done = await new Promise<boolean>((resolve) => {
-          const timer = setTimeout(() => resolve(false), 500);
-          socket.write(piece, (error) => {
-            clearTimeout(timer);
-            resolve(!error);
-          });
+  it("8 MiB come back byte for byte, then the end", async (server) => {
+    const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
+    const sent = new Uint8Array(8 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
+    const received = client.readAll();
+    await client.write(sent);
+    await client.end();
+    assertEquals(Buffer.compare(await received, sent), 0);
+    assertEquals(await client.gone, null);
+  });
+
+  it("a hundred clients at once", async (server) => {
+    const clients = await Promise.all(
+      Array.from({ length: 100 }, () => openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port })),
+    );
+    await Promise.all(clients.map((client, i) => client.write(`client ${i}`)));
+    for (const [i, client] of clients.entries()) assertEquals(await client.read(`client ${i}`.length), `client ${i}`);
+  });
+
+  it("ten clients that reset mid-transfer harm nobody", async (server) => {
+    for (let i = 0; i < 10; i++) {
+      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
+      void client.write(new Uint8Array(1 << 20)).catch(() => {});
+      await client.read(1);
+      client.reset();
+    }
+    const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
+    await client.write("alive");
+    await client.end();
+    assertEquals(new TextDecoder().decode(await client.readAll()), "alive");
+  });
+
+  it("a client that sends without reading is stopped, and costs little memory", async (server) => {
+    const before = server.memory();
+    const socket = netConnect({ port: server.port, host: "127.0.0.1" });
+    socket.on("error", () => {});
+    socket.pause();
+    await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
+    // Stopped means: a write that the system has not taken after half a second will not be taken.
+    const piece = new Uint8Array(1 << 16);
+    let taken = 0;
+    for (;;) {
+      const done = await new Promise<boolean>((resolve) => {
+        const timer = setTimeout(() => resolve(false), 500);
+        socket.write(piece, (error) => {
+          clearTimeout(timer);
+          resolve(!error);
         });
-        if (!done) break;
-        taken += piece.length;
-        assert(taken < 64 << 20, "the client was never stopped");
-      }
-      const after = server.memory();
-      if (before !== null && after !== null) assert(after - before < 64 << 10, `memory grew by ${after - before} KiB`);
-      socket.destroy();
-    });
-
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      it(`${signal} ends it with status 0, also while a client is connected`, async (server) => {
-        const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
-        await client.write("x");
-        assertEquals(await client.read(1), "x");
-        server.kill(signal);
-        assertEquals(await server.exited, 0);
-        assertEquals(server.stderr, "");
-        await client.readAll();
-        await client.end().catch(() => {});
       });
+      if (!done) break;
+      taken += piece.length;
+      assert(taken < 64 << 20, "the client was never stopped");
     }
+    const after = server.memory();
+    if (before !== null && after !== null) assert(after - before < 64 << 10, `memory grew by ${after - before} KiB`);
+    socket.destroy();
+  });
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    it(`${signal} ends it with status 0, also while a client is connected`, async (server) => {
+      const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
+      await client.write("x");
+      assertEquals(await client.read(1), "x");
+      server.kill(signal);
+      assertEquals(await server.exited, 0);
+      assertEquals(server.stderr, "");
+      await client.readAll();
+      await client.end().catch(() => {});
+    });
   }
 
   test(`echo on ${name}: arguments that make no sense are refused in one line, with status 1`, async () => {

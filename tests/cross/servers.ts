@@ -1,6 +1,6 @@
 /** The example servers as processes on every installed runtime, for clients on the runtime that runs the test. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,14 +8,18 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const quietNode = "--disable-warning=ExperimentalWarning";
 
-/** How each runtime runs a program; those that are not installed are left out, which the tests say. */
-export const servers: { name: string; command: string[] | null }[] = [
+/** How each runtime runs a program, and whether it is this one; those that are not installed are left out, which the tests say. */
+export const servers: { name: string; command: string[] | null; own: boolean }[] = [
   // Whoever has only Deno runs the tests with that one.
   { name: "deno", command: ["Deno" in globalThis ? process.execPath : "node_modules/.bin/deno", "run", "-A"] },
   { name: "bun", command: ["node_modules/.bin/bun"] },
   { name: "node", command: ["node_modules/node/bin/node", quietNode] },
   { name: "node22", command: ["node_modules/node22/bin/node", quietNode] },
-].map(({ name, command }) => ({ name, command: existsSync(resolve(root, command[0]!)) ? command : null }));
+].map(({ name, command }) => {
+  const path = resolve(root, command[0]!);
+  if (!existsSync(path)) return { name, command: null, own: false };
+  return { name, command, own: realpathSync(path) === realpathSync(process.execPath) };
+});
 
 /** A running server. */
 export interface Running {

@@ -118,8 +118,16 @@ export function launch(example: string, args: string[]): Program {
   return new Program(binary!, [...rest, ...args]);
 }
 
-/** Runs an example that serves as many addresses as are listened to while `use` runs, and ends it with a signal that it must heed. */
-export async function serving<T>(example: string, args: string[], use: (server: Example) => Promise<T>): Promise<T> {
+/**
+ * Runs an example that serves as many addresses as are listened to while `use` runs, and ends it with a signal that it must heed.
+ * `expected` says whether what it wrote to stderr is as it should be: nothing, by default.
+ */
+export async function serving<T>(
+  example: string,
+  args: string[],
+  use: (server: Example) => Promise<T>,
+  expected: (stderr: string) => boolean = (stderr) => stderr === "",
+): Promise<T> {
   const program = launch(example, args);
   try {
     const addresses: string[] = [];
@@ -132,7 +140,7 @@ export async function serving<T>(example: string, args: string[], use: (server: 
     const result = await use(Object.assign(program, { addresses, port: /:(\d+)$/.exec(addresses[0]!)?.[1] ?? "" }));
     program.kill("SIGTERM");
     const status = await program.exited;
-    if (status !== 0 || program.stderr !== "") throw new Error(`${example} ended with ${status}: ${program.stderr}`);
+    if (status !== 0 || !expected(program.stderr)) throw new Error(`${example} ended with ${status}: ${program.stderr}`);
     return result;
   } finally {
     program.kill("SIGKILL");
