@@ -110,14 +110,21 @@ export class BaseRequestHandler<R = Connection> {
 export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<void> {
   try {
     const ready = handler.setup();
-    if (ready !== undefined) return finishAfter(handler, ready.then(() => handler.handle()));
+    if (ready !== undefined) return finishing(handler, ready.then(() => handler.handle()));
     const handled = handler.handle();
-    if (handled !== undefined) return finishAfter(handler, handled);
+    if (handled !== undefined) return finishing(handler, handled);
   } catch (error) {
-    return finishAfter(handler, Promise.reject(error));
+    return finishing(handler, Promise.reject(error));
   }
   noteDone(handler);
   return handler.finish();
+}
+
+/** The promise that the handler has finished: its own, where there is nothing to do when it is done. */
+function finishing<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
+  const { request, finish } = handler;
+  if (request instanceof Connection || finish !== BaseRequestHandler.prototype.finish) return finishAfter(handler, handled);
+  return handled;
 }
 
 async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {

@@ -5,6 +5,7 @@ import { checkTimeout } from "./deadline.ts";
 import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
 import { SocketError, SystemExit } from "./errors.ts";
 import { Histogram } from "./histogram.ts";
+import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
 
@@ -56,16 +57,6 @@ export interface ShutdownOptions {
 /** Milliseconds that handlers get to notice that their request was aborted. */
 const ABORT_GRACE = 1000;
 
-/** What the server knows of a request that it has taken and not finished. */
-interface Entry {
-  clientAddress: Address | null;
-  since: number;
-  aborted: boolean;
-  /** Whether it was ended by force afterwards. */
-  killed: boolean;
-  /** Ends by force whoever finishes it in the handler's place. */
-  kill: (() => Promise<void>) | null;
-}
 /** The time of a request of which nobody takes it. */
 const UNTIMED = -1;
 /** Milliseconds to wait before the next request is asked for when there was none to be had. */
@@ -142,9 +133,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected readonly timedOneIn: number = 1;
 
   #options: ServerOptions;
-  #active = new Map<R, Entry>();
+  #active = new RequestTable<R>();
   /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
-  #current: Taken<R> = null;
+  #current: Entry<R> | null = null;
   #accepted = 0;
   #paused = 0;
   #ended: EndCounts = noEnds();
@@ -624,16 +615,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /** Enters the current request into the table, unless that has been done. */
   #enter(): void {
     if (this.#current === null) return;
-    const [request, clientAddress] = this.#current;
+    this.#active.add(this.#current);
     this.#current = null;
-    this.#active.set(request, { clientAddress, since: Date.now(), aborted: false, killed: false, kill: null });
   }
 
   /** Handles a request from first to last; a promise only when there is something to wait for before the next one is taken. */
   #handle(taken: [R, Address | null]): void | Promise<void> {
-    const since = this.#accepted++ % this.timedOneIn === 0 ? performance.now() : UNTIMED;
-    this.#current = taken;
-    const handled = this.#see(taken[0], taken[1], since);
+    const begun = this.#accepted++ % this.timedOneIn === 0 ? performance.now() : UNTIMED;
+    const entry = this.#current = new Entry(taken[0], taken[1], begun);
+    const handled = this.#see(entry);
     if (handled === undefined) return;
     this.#enter();
     if (this.concurrent) return;
@@ -645,22 +635,17 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /** Sees a request through. Never throws or rejects; without a promise when none of the hooks makes one. */
-  #see(request: R, clientAddress: Address | null, since: number): void | Promise<void> {
+  #see(entry: Entry<R>): void | Promise<void> {
     try {
-      const verified = this.verifyRequest(request, clientAddress);
+      const verified = this.verifyRequest(entry.request, entry.clientAddress);
       const seen = typeof verified === "boolean"
-        ? this.#proceed(verified, request, clientAddress)
-        : Promise.resolve(verified).then((verified) => this.#proceed(verified, request, clientAddress));
-      if (seen !== undefined) {
-        return seen.then(
-          () => this.#leave(request, clientAddress, since),
-          (error) => this.#failed(request, clientAddress, since, error),
-        );
-      }
+        ? this.#proceed(verified, entry)
+        : Promise.resolve(verified).then((verified) => this.#proceed(verified, entry));
+      if (seen !== undefined) return seen.then(() => this.#leave(entry), (error) => this.#failed(entry, error));
     } catch (error) {
-      return this.#failed(request, clientAddress, since, error);
+      return this.#failed(entry, error);
     }
-    this.#leave(request, clientAddress, since);
+    this.#leave(entry);
   }
 
   #finishedElsewhere(request: R): Promise<void> | undefined {
@@ -671,14 +656,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return rest;
   }
 
-  #proceed(verified: boolean, request: R, clientAddress: Address | null): void | Promise<void> {
+  #proceed(verified: boolean, { request, clientAddress }: Entry<R>): void | Promise<void> {
     if (verified) return this.processRequest(request, clientAddress);
     this.#rejected++;
     if (request instanceof Connection) noteEnd(request, "rejected");
     return this.shutdownRequest(request);
   }
 
-  async #failed(request: R, clientAddress: Address | null, since: number, error: unknown): Promise<void> {
+  async #failed(entry: Entry<R>, error: unknown): Promise<void> {
+    const { request, clientAddress } = entry;
     if (request instanceof Connection) noteEnd(request, error instanceof SystemExit ? "handler done" : "handler error");
     await this.#report(request, clientAddress, error);
     try {
@@ -686,17 +672,18 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     } catch (second) {
       await this.#report(request, clientAddress, second);
     }
-    this.#leave(request, clientAddress, since);
+    this.#leave(entry);
   }
 
-  #leave(request: R, clientAddress: Address | null, since: number): void {
-    if (since !== UNTIMED) this.#requestTime.record(performance.now() - since, this.timedOneIn);
+  #leave(entry: Entry<R>): void {
+    const { request, clientAddress, begun } = entry;
+    if (begun !== UNTIMED) this.#requestTime.record(performance.now() - begun, this.timedOneIn);
     if (this.#current !== null) {
       // It never was in the table, and nobody can be waiting.
       this.#current = null;
       return this.requestEnded(request, clientAddress);
     }
-    this.#active.delete(request);
+    this.#active.remove(entry);
     this.requestEnded(request, clientAddress);
     this.#left?.resolve();
     this.#left = null;

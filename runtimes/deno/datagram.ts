@@ -3,7 +3,7 @@ import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../shared/arrival_queue.ts";
-import { handled, ignore, rejected } from "../../src/promises.ts";
+import { rejected, sending } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
@@ -28,7 +28,7 @@ interface DenoDatagramConn {
   close(): void;
 }
 
-/** Bytes of a buffer that datagrams share. */
+/** Bytes of a buffer that datagrams share, at least. */
 const SLAB = 65_536;
 
 export const listenDatagram = (globalThis as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
@@ -68,9 +68,26 @@ class DenoDatagramSocket implements RawDatagramSocket {
   #queue = new ArrivalQueue<RawDatagram>(1);
   /** What is received goes here, one after the other: a buffer for each datagram would cost as much as all the rest. */
   #slab = new Uint8Array(0);
+  #used = 0;
   #receiving: Promise<void> | null = null;
   #closed = false;
   #groups = new Map<string, { leave(): Promise<void> }>();
+
+  // Made once: they are needed for every datagram.
+  #received = ([bytes, { hostname, port }]: [Uint8Array, DenoAddr]): void => {
+    this.#receiving = null;
+    this.#used += bytes.length;
+    const truncated = bytes.length > this.#maxPacketSize;
+    this.#queue.offer({
+      data: truncated ? bytes.subarray(0, this.#maxPacketSize) : bytes,
+      address: inetAddress("udp", hostname, port),
+      truncated,
+    });
+  };
+  #failed = (cause: unknown): void => {
+    this.#receiving = null;
+    if (!this.#closed) this.#queue.fail(explain(cause, "recv", this.address));
+  };
 
   constructor(conn: DenoDatagramConn, { maxPacketSize }: BindOptions) {
     this.#conn = conn;
@@ -93,10 +110,9 @@ class DenoDatagramSocket implements RawDatagramSocket {
   send(bytes: Uint8Array, to: Address): void | Promise<void> {
     if (this.#closed) return rejected(closedError(to));
     const { hostname, port } = to as DenoAddr & Address;
-    return handled(
-      this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }).then(ignore, (cause) => {
-        throw this.#closed ? closedError(to) : explain(cause, "send", to);
-      }),
+    return sending(
+      this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }),
+      (cause) => this.#closed ? closedError(to) : explain(cause, "send", to),
     );
   }
 
@@ -127,23 +143,13 @@ class DenoDatagramSocket implements RawDatagramSocket {
     await this.#receiving;
   }
 
-  async #receive(): Promise<void> {
-    try {
-      // One byte more than is kept shows that there was more.
-      const room = this.#maxPacketSize + 1;
-      if (this.#slab.length < room) this.#slab = new Uint8Array(Math.max(SLAB, room));
-      const [bytes, { hostname, port }] = await this.#conn.receive(this.#slab.subarray(0, room));
-      this.#receiving = null;
-      this.#slab = this.#slab.subarray(bytes.length);
-      const truncated = bytes.length > this.#maxPacketSize;
-      this.#queue.offer({
-        data: truncated ? bytes.subarray(0, this.#maxPacketSize) : bytes,
-        address: inetAddress("udp", hostname, port),
-        truncated,
-      });
-    } catch (cause) {
-      this.#receiving = null;
-      if (!this.#closed) this.#queue.fail(explain(cause, "recv", this.address));
+  #receive(): Promise<void> {
+    // One byte more than is kept shows that there was more.
+    const room = this.#maxPacketSize + 1;
+    if (this.#slab.length < this.#used + room) {
+      this.#slab = new Uint8Array(Math.max(SLAB, 4 * room));
+      this.#used = 0;
     }
+    return this.#conn.receive(this.#slab.subarray(this.#used, this.#used + room)).then(this.#received, this.#failed);
   }
 }
