@@ -61,7 +61,7 @@ export class BaseRequestHandler<R = Connection> {
    *
    * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
    * @param data What that handler has as `this.server.data`, by way of JSON; the server's `data` by default.
-   * @throws {TypeError} When `module` is no URL, or when this handler runs in a worker itself.
+   * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
    */
   fork(module: URL | string, data: unknown = this.server.data): void {
     this.#handOver(handOverToProcess, module, data);
@@ -72,7 +72,7 @@ export class BaseRequestHandler<R = Connection> {
    *
    * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
    * @param data What that handler has as `this.server.data`, cloned; the server's `data` by default.
-   * @throws {TypeError} When `module` is no URL, or when this handler runs in a worker itself.
+   * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
    */
   spawnThread(module: URL | string, data: unknown = this.server.data): void {
     this.#handOver(handOverToThread, module, data);

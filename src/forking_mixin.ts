@@ -7,6 +7,7 @@ import { checkTimeout } from "./deadline.ts";
 import { handlerLimits } from "./limits.ts";
 import { ProcessPool } from "./process_pool.ts";
 import type { ServerStats } from "./stats.ts";
+import { checkWorkerData } from "./worker_data.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
 
 /** Options that a forking server takes beside those of the class it is made of. Each sets the server's field of the same name. */
@@ -99,6 +100,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
       checkCount("spareChildren", this.spareChildren, 0);
       checkCount("requestsPerChild", this.requestsPerChild, 1);
       checkTimeout("childTimeout", this.childTimeout);
+      checkWorkerData("process", this.data);
       // More requests than children would only wait here, where nobody counts them.
       this.maxActiveRequests = Math.min(this.maxActiveRequests, this.maxChildren);
       super.validate();

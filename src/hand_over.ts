@@ -4,6 +4,7 @@ import { handlerLimits } from "./limits.ts";
 import { ProcessPool, type ProcessPoolOptions } from "./process_pool.ts";
 import { ignore } from "./promises.ts";
 import { ThreadPool } from "./thread_pool.ts";
+import { checkWorkerData } from "./worker_data.ts";
 
 /** What a worker that finishes a request is told. */
 export interface HandedOver {
@@ -17,12 +18,16 @@ export interface HandedOver {
 export type HandOver = (handed: HandedOver) => ProcessPool | ThreadPool;
 
 /** Hands a request over to a process of its own. */
-export const handOverToProcess: HandOver = (handed) =>
-  new ProcessPool({ ...common(handed), maxChildren: 1, spareChildren: 0, requestsPerChild: 1, childTimeout: Infinity });
+export const handOverToProcess: HandOver = (handed) => {
+  checkWorkerData("process", handed.data);
+  return new ProcessPool({ ...common(handed), maxChildren: 1, spareChildren: 0, requestsPerChild: 1, childTimeout: Infinity });
+};
 
 /** Hands a request over to a thread of its own. */
-export const handOverToThread: HandOver = (handed) =>
-  new ThreadPool({ ...common(handed), maxThreads: 1, maxRequestsPerThread: 1, daemon: false });
+export const handOverToThread: HandOver = (handed) => {
+  checkWorkerData("thread", handed.data);
+  return new ThreadPool({ ...common(handed), maxThreads: 1, maxRequestsPerThread: 1, daemon: false });
+};
 
 function common(
   { server, module, data }: HandedOver,

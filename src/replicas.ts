@@ -11,6 +11,7 @@ import { getRuntime, type Runtime } from "./runtime.ts";
 import { TCPServer } from "./tcp_server.ts";
 import { UDPServer } from "./udp_server.ts";
 import { startWorker, type WorkerKind } from "./worker.ts";
+import { checkWorkerData } from "./worker_data.ts";
 import { checkCount } from "./worker_handler.ts";
 
 /** What the server of a replica is to be made with: options that every TCP and UDP server takes. */
@@ -314,6 +315,7 @@ export class Replicas implements AsyncDisposable {
     if (kind !== "process" && kind !== "thread") {
       throw new TypeError(`kind must be "process" or "thread", got ${String(kind)}`);
     }
+    checkWorkerData(kind, this.data);
     checkTimeout("restartPause", restartPause);
     checkTimeout("maxRestartPause", maxRestartPause);
     if (maxRestartPause < restartPause || maxRestartPause === Infinity) {

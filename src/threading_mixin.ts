@@ -6,6 +6,7 @@ import type { DatagramSocket } from "./datagram_socket.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ServerStats } from "./stats.ts";
 import { ThreadPool } from "./thread_pool.ts";
+import { checkWorkerData } from "./worker_data.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
 
 /** Options that a threading server takes beside those of the class it is made of. Each sets the server's field of the same name. */
@@ -92,6 +93,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       checkCount("maxThreads", this.maxThreads, 1);
       checkCount("spareThreads", this.spareThreads, 0);
       checkCount("maxRequestsPerThread", this.maxRequestsPerThread, 1);
+      checkWorkerData("thread", this.data);
     }
 
     override async serverActivate(): Promise<void> {

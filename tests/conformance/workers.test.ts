@@ -1,5 +1,5 @@
 /** What servers promise whose handlers run in threads and in child processes, on every transport and adapter. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
   BaseRequestHandler,
   connect,
@@ -319,6 +319,13 @@ function pools(mode: Mode): void {
     }
   });
 
+  it("data that a worker can't be given is refused before one is started", async () => {
+    const data = { greeting: "hello", log: () => {} };
+    const server = new Server("tcp://127.0.0.1:0", streamHandler(), { ...FEW[mode], data });
+    const refused = await assertRejects(() => server.activate(), TypeError);
+    assertMatch(refused.message, mode === "threading" ? /^data can't be passed to a thread: / : /^data\.log is a function, which /);
+  });
+
   if (mode === "threading") {
     it("threads share what is passed to them, and are replaced after maxRequestsPerThread", async () => {
       const shared = new SharedArrayBuffer(4);
@@ -338,6 +345,27 @@ function pools(mode: Mode): void {
         assertEquals(new Set(done), new Set(["done"]));
         assertEquals(new Int32Array(count)[0], 10_000);
       }, { data: { count, buffer }, maxThreads: 4, spareThreads: 4 });
+    });
+
+    it("a Mutex goes to those who wait in the order of their asking, whichever thread they are in", async () => {
+      const turns = new SharedArrayBuffer(4 * 13);
+      const mutex = new Mutex();
+      // Its first number counts those who have asked.
+      const asked = new Int32Array(mutex.buffer);
+      await during("Queued", async (server) => {
+        const held = await mutex.lock();
+        const waiting: Promise<string>[] = [];
+        for (let i = 1; i <= 12; i++) {
+          waiting.push(ask(server, String(i)).then(answer));
+          await until(() => Atomics.load(asked, 0) === i + 1);
+        }
+        // Who lets it go and asks again is the last.
+        const again = mutex.lock();
+        held.unlock();
+        (await again).unlock();
+        assertEquals([...new Int32Array(turns)], [12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assertEquals(new Set(await Promise.all(waiting)), new Set(["done"]));
+      }, { data: { turns, buffer: mutex.buffer }, maxThreads: 4, spareThreads: 4 });
     });
     return;
   }

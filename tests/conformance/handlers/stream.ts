@@ -99,4 +99,17 @@ export class Guarded extends BaseRequestHandler {
   }
 }
 
+/** Notes, once it has the lock, that it is its turn: the number that it was sent. */
+export class Queued extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { turns, buffer } = this.server.data as { turns: SharedArrayBuffer; buffer: SharedArrayBuffer };
+    const number = Number(new TextDecoder().decode(await this.request.read() ?? undefined));
+    const lock = await new Mutex(buffer).lock();
+    const order = new Int32Array(turns);
+    order[++order[0]!] = number;
+    lock.unlock();
+    await this.request.write("done");
+  }
+}
+
 export const notAHandler = 42;
