@@ -9,6 +9,7 @@ import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
+import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
@@ -151,7 +152,7 @@ export const bun: Runtime = {
 
   bind: bindDatagram,
   spawnThread,
-  spawnProcess,
+  spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),
 };
 

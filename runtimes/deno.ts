@@ -2,6 +2,7 @@ import { type Address, inetAddress } from "../src/address.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
 import { unixDatagramSupport } from "./deno/unix_datagram.ts";
@@ -129,7 +130,7 @@ export const deno: Runtime = {
 
   bind: bindDatagram,
   spawnThread,
-  spawnProcess,
+  spawnProcess: (options) => spawnProcess(options, childCommand),
   // setImmediate() costs more here than it saves.
   afterEvents: queueMicrotask,
 };

@@ -11,8 +11,8 @@ import type {
 } from "../src/runtime.ts";
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
-import { spawnProcess } from "./shared/processes.ts";
-import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
+import { detectRuntime } from "./detect.ts";
+import { cores, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
@@ -81,8 +81,9 @@ export const memory: Runtime = {
     return bindInMemory(chosen(options.address), options);
   },
 
-  spawnThread,
-  spawnProcess,
+  // Only sockets are in memory.
+  spawnThread: (options) => detectRuntime().spawnThread(options),
+  spawnProcess: (options) => detectRuntime().spawnProcess(options),
   afterEvents: (callback) => callback(),
 };
 

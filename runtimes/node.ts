@@ -9,6 +9,7 @@ import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
+import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
@@ -80,7 +81,8 @@ export const node: Runtime = {
 
   bind: bindDatagram,
   spawnThread,
-  spawnProcess,
+  spawnProcess: (options) =>
+    spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),
   // Not setImmediate(): Node 22 has been seen to lose the wake-ups that are given there.
   afterEvents: (callback) => callback(),
 

@@ -3,13 +3,14 @@ import type * as net from "node:net";
 import { type Guest, startGuest } from "../../src/relay/start_guest.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import type { WorkerStart } from "../../src/runtime.ts";
-import { type ProcessFailure, REPORT } from "./processes.ts";
+import { LINK, type ProcessFailure, REPORT } from "./processes.ts";
 
 // A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
-const { connect } = process.getBuiltinModule("node:net") as typeof net;
-const link = connect({ path: process.argv[2]! });
+const { connect, Socket } = process.getBuiltinModule("node:net") as typeof net;
+// Bun's Socket doesn't take a descriptor, but its connect() does, which on the others wants an address beside it.
+const link = "Bun" in globalThis ? connect({ fd: LINK } as object as net.NetConnectOpts) : new Socket({ fd: LINK });
 const send = (channel: number, type: number, payload?: Uint8Array) => void link.write(encodeFrame(channel, type, payload));
 let guest: Guest | null = null;
 

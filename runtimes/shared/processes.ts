@@ -2,11 +2,15 @@ import type * as childProcess from "node:child_process";
 import type * as net from "node:net";
 import type { ChildProcess, ProcessOptions } from "../../src/runtime.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { guard } from "./guardian.ts";
 
 /** What a child says first: that it is ready, or why it isn't. */
 export const REPORT = 0;
 /** What a child is told first. */
 export const START = 0;
+/** The descriptor of the child's end of the link. */
+export const LINK = 3;
 
 /** The report of a child that could not load its handler. */
 export interface ProcessFailure {
@@ -15,40 +19,52 @@ export interface ProcessFailure {
   stack: string | undefined;
 }
 
+/** What makes a runtime's own program run something. */
+export interface Command {
+  /** Its arguments. */
+  readonly args: readonly string[];
+  /** What it reads from standard input; nothing by default. */
+  readonly input?: string;
+  /** The directory that it starts in; that of this process by default. */
+  readonly cwd?: string;
+}
+
+/** The command that runs a module, given as text, in a child that is started with `start`. */
+export type CommandFor = (module: string, start: ProcessOptions["start"]) => Command;
+
+/** What a child process calls first. The literal `import()` makes the module part of the package for whoever looks for its modules. */
+export function startProcess(): Promise<unknown> {
+  return import("./process.ts");
+}
+
 /**
- * Starts a child process by way of `node:child_process`, which is the same on all runtimes. Its frames go through a Unix socket of
- * which nobody else knows: it ends when either side is gone, however that happened.
+ * Starts a child process by way of `node:child_process`, which is the same on all runtimes but for the command. Its frames go through
+ * a pair of sockets, of which it inherits one: it ends when either side is gone, however that happened.
  */
-export function spawnProcess({ start, onFrame }: ProcessOptions): ChildProcess {
-  const { fork } = process.getBuiltinModule("node:child_process") as typeof childProcess;
-  const { createServer } = process.getBuiltinModule("node:net") as typeof net;
-  const { mkdtempSync, rmSync } = process.getBuiltinModule("node:fs");
+export function spawnProcess({ start, onFrame }: ProcessOptions, commandFor: CommandFor): ChildProcess {
+  const { spawn } = process.getBuiltinModule("node:child_process") as typeof childProcess;
   const startFrame = encodeFrame(0, START, new TextEncoder().encode(JSON.stringify(start)));
-  const directory = mkdtempSync(`${process.getBuiltinModule("node:os").tmpdir()}/sockets-`);
-  const path = `${directory}/link`;
+  const { args, input, cwd } = commandFor(bootstrap(import.meta.url, "startProcess"), start);
+  const child = spawn(process.execPath, args, {
+    cwd,
+    stdio: [input === undefined ? "ignore" : "pipe", "inherit", "pipe", "pipe"],
+  });
   const ready = Promise.withResolvers<void>();
   const exited = Promise.withResolvers<Error>();
   ready.promise.catch(() => {});
-  let link: net.Socket | null = null;
-  const listener = createServer((socket) => {
-    // One comes, and then nobody can.
-    listener.close();
-    rmSync(directory, { recursive: true, force: true });
-    link = socket;
-    const decoder = new FrameDecoder((channel, type, payload) => {
-      if (type !== REPORT) return onFrame(channel, type, payload);
-      if (payload.length === 0) return ready.resolve();
-      const { name, message, stack } = JSON.parse(new TextDecoder().decode(payload)) as ProcessFailure;
-      ready.reject(Object.defineProperties(new Error(message), { name: { value: name }, stack: { value: stack } }));
-    });
-    socket.on("data", (chunk) => decoder.push(chunk as Uint8Array));
-    // The child's end is told by its exit.
-    socket.on("error", () => {});
-    socket.write(startFrame);
+  const unguard = child.pid === undefined ? () => {} : guard(child.pid);
+  // None when it could not be started.
+  const link = child.stdio[LINK] as net.Socket | null | undefined;
+  const decoder = new FrameDecoder((channel, type, payload) => {
+    if (type !== REPORT) return onFrame(channel, type, payload);
+    if (payload.length === 0) return ready.resolve();
+    const { name, message, stack } = JSON.parse(new TextDecoder().decode(payload)) as ProcessFailure;
+    ready.reject(Object.defineProperties(new Error(message), { name: { value: name }, stack: { value: stack } }));
   });
-  const child = fork(process.getBuiltinModule("node:url").fileURLToPath(new URL("./process.ts", import.meta.url)), [path], {
-    stdio: ["ignore", "inherit", "pipe", "ipc"],
-  });
+  // That the child is gone is told by its exit.
+  link?.on("data", (chunk) => decoder.push(chunk as Uint8Array)).on("error", () => {});
+  link?.write(startFrame);
+  child.stdin?.on("error", () => {}).end(input);
   // Marked, so that a reader of the log knows whose lines these are.
   let line = "";
   const show = (text: string) => process.stderr.write(`[${child.pid}] ${text}\n`);
@@ -60,17 +76,11 @@ export function spawnProcess({ start, onFrame }: ProcessOptions): ChildProcess {
   const over = (error: Error) => {
     ready.reject(error);
     exited.resolve(error);
-    listener.close();
     link?.destroy();
-    rmSync(directory, { recursive: true, force: true });
   };
   child.on("error", over);
-  listener.on("error", (error) => {
-    over(error);
-    child.kill("SIGKILL");
-  });
-  listener.listen(path);
   child.on("exit", (code, signal) => {
+    unguard();
     if (line !== "") show(line);
     over(new Error(`process ${child.pid} ended with ${signal === null ? `exit status ${code}` : signal}`));
   });

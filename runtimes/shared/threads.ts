@@ -1,5 +1,6 @@
 import type * as workerThreads from "node:worker_threads";
 import type { Thread, ThreadOptions } from "../../src/runtime.ts";
+import { bootstrap } from "./bootstrap.ts";
 
 /** Threads that can run at the same time. */
 export const cores: number = process.getBuiltinModule("node:os").availableParallelism();
@@ -12,13 +13,20 @@ export const threadMemory: true | string = process.versions.bun === undefined
 /** What a thread says of itself, once. */
 export type ThreadReport = { ready: true } | { ready: false; name: string; message: string; stack: string | undefined };
 
+/** What a thread calls first. The literal `import()` makes the module part of the package for whoever looks for its modules. */
+export function startThread(): Promise<unknown> {
+  return import("./thread.ts");
+}
+
 /** Starts a thread by way of `node:worker_threads`, which is the same on all runtimes. */
 export function spawnThread(options: ThreadOptions): Thread {
   const { getHeapStatistics } = process.getBuiltinModule("node:v8");
   const { Worker } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
   // As much as the program itself may use. Deno ends the process when a thread that has no limit runs out of memory.
   const resourceLimits = { maxOldGenerationSizeMb: Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20) };
-  const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options, resourceLimits });
+  // Deno takes no URL of a server here, only one that holds the module itself.
+  const entry = new URL(`data:text/javascript,${encodeURIComponent(bootstrap(import.meta.url, "startThread"))}`);
+  const worker = new Worker(entry, { workerData: options, resourceLimits });
   const ready = Promise.withResolvers<void>();
   const exited = Promise.withResolvers<Error>();
   let failure: Error | null = null;

@@ -484,4 +484,16 @@ function killedServer(mode: Mode): void {
       await until(() => !children.some(exists));
     });
   });
+
+  if (mode === "threading") return;
+  it("when a server is killed with SIGKILL, children that compute for ever are ended too", () =>
+    withProgram(mode, { maxChildren: 2, spareChildren: 2 }, process.env, async (program) => {
+      assertEquals(program.children.length, 2);
+      for (const client of [await program.open("spin"), await program.open("spin")]) {
+        assertEquals(await client.read(8), "spinning");
+      }
+      process.kill(program.pid, "SIGKILL");
+      await program.exited;
+      await until(() => !program.children.some(exists));
+    }));
 }

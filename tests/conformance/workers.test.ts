@@ -323,7 +323,10 @@ function pools(mode: Mode): void {
     const data = { greeting: "hello", log: () => {} };
     const server = new Server("tcp://127.0.0.1:0", streamHandler(), { ...FEW[mode], data });
     const refused = await assertRejects(() => server.activate(), TypeError);
-    assertMatch(refused.message, mode === "threading" ? /^data can't be passed to a thread: / : /^data\.log is a function, which /);
+    assertMatch(
+      refused.message,
+      mode === "threading" ? /^data can't be passed to a thread: / : /^data\.log is a function, which /,
+    );
   });
 
   if (mode === "threading") {

@@ -29,8 +29,8 @@ export class Program {
   /** Resolves with its exit status, or the signal that ended it. */
   readonly exited: Promise<number | string | null>;
 
-  constructor(command: string, args: string[]) {
-    this.#child = spawn(command, args, { cwd: root, stdio: ["pipe", "pipe", "pipe"] });
+  constructor(command: string, args: string[], cwd = root) {
+    this.#child = spawn(command, args, { cwd, stdio: ["pipe", "pipe", "pipe"] });
     const { stdin, stdout, stderr } = this.#child;
     // A program that ends without reading on is no error of the test.
     stdin!.on("error", () => {});
@@ -97,8 +97,9 @@ export function run(
   command: string,
   args: string[],
   input = "",
+  cwd = root,
 ): Promise<{ status: number | string | null; stdout: string; stderr: string }> {
-  const program = new Program(command, args);
+  const program = new Program(command, args, cwd);
   program.send(input);
   program.end();
   return program.finish();

@@ -20,7 +20,11 @@ test("worker data: what JSON carries goes to a process", () => {
 for (
   const [what, data, message] of [
     ["a function", { log: () => {} }, /^data\.log is a function, which can't be passed to a process/],
-    ["shared memory", { lock: new SharedArrayBuffer(8) }, /^data\.lock is a SharedArrayBuffer, .* threads take more, and share memory/],
+    [
+      "shared memory",
+      { lock: new SharedArrayBuffer(8) },
+      /^data\.lock is a SharedArrayBuffer, .*threads take more, and share memory/,
+    ],
     ["a Map, deep inside", [0, { names: new Map() }], /^data\[1\]\.names is a Map, /],
     ["bytes", new Uint8Array(3), /^data is a Uint8Array, /],
     ["an instance of a class", new Custom(), /^data is a Custom, /],
