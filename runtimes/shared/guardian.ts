@@ -32,6 +32,9 @@ export function guard(pid: number): () => void {
 
 function start(): childProcess.ChildProcess | null {
   const { spawn } = process.getBuiltinModule("node:child_process") as typeof childProcess;
+  // Deno would ask whoever sits at the terminal.
+  const { Deno } = globalThis as { Deno?: { permissions: { querySync(permission: object): { state: string } } } };
+  if (Deno !== undefined && Deno.permissions.querySync({ name: "run", command: "/bin/sh" }).state !== "granted") return null;
   try {
     // In a group of its own, that a Ctrl-C in the terminal doesn't reach.
     const child = spawn("/bin/sh", ["-c", SCRIPT], { stdio: ["pipe", "ignore", "ignore"], detached: true });
