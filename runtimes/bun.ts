@@ -123,7 +123,7 @@ export const bun: Runtime = {
       get queued() {
         return queue.length;
       },
-      accept: () => queue.take(),
+      accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
       close() {
         listener.stop(false);

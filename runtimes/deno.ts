@@ -101,8 +101,8 @@ export const deno: Runtime = {
       address: local,
       refused: 0,
       queued: 0,
-      accept() {
-        const connection = queue.take();
+      accept(as) {
+        const connection = queue.take(as);
         if (connection instanceof Promise && accepting === null && !closed) accepting = accept();
         return connection;
       },

@@ -56,7 +56,7 @@ export const memory: Runtime = {
       get queued() {
         return queue.length;
       },
-      accept: () => queue.take(),
+      accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
       close() {
         listeners.delete(key);

@@ -68,7 +68,7 @@ export const node: Runtime = {
       get queued() {
         return queue.length;
       },
-      accept: () => queue.take(),
+      accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
       close() {
         // The address is free at once; the callback of close() would wait for the connections as well.

@@ -400,6 +400,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   processRequest(request: R, clientAddress: Address | null): void | Promise<void> {
     const finished = this.finishRequest(request, clientAddress);
+    if (!this.#mustClose(request)) return finished;
     if (finished === undefined && this.#detached.size === 0) return this.shutdownRequest(request);
     return Promise.resolve(finished).then(() => {
       const rest = this.#finishedElsewhere(request);
@@ -427,11 +428,13 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /**
-   * Frees what a request holds. Does nothing by default.
+   * Frees what a request holds: closes a connection once what was written has left. Nothing, for a datagram.
    *
-   * @param _request The request.
+   * @param request The request.
    */
-  closeRequest(_request: R): void | Promise<void> {}
+  closeRequest(request: R): void | Promise<void> {
+    if (request instanceof Connection) return request.close();
+  }
 
   /** Called by `serveForever()` after every request. `socketserver` polls and calls it twice a second too; nothing polls here. */
   serviceActions(): void | Promise<void> {}
@@ -641,11 +644,24 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       const seen = typeof verified === "boolean"
         ? this.#proceed(verified, entry)
         : Promise.resolve(verified).then((verified) => this.#proceed(verified, entry));
-      if (seen !== undefined) return seen.then(() => this.#leave(entry), (error) => this.#failed(entry, error));
+      if (seen !== undefined) return seen.then(() => this.#done(entry), (error) => this.#failed(entry, error));
     } catch (error) {
       return this.#failed(entry, error);
     }
-    this.#leave(entry);
+    return this.#done(entry);
+  }
+
+  /** The handler is done; the request is over when nobody else has the rest of it. */
+  #done(entry: Entry<R>): void | Promise<void> {
+    const rest = this.#detached.size === 0 ? undefined : this.#finishedElsewhere(entry.request);
+    if (rest === undefined) return this.#leave(entry);
+    return rest.then(() => this.#leave(entry), (error) => this.#failed(entry, error));
+  }
+
+  /** Whether there is something to do when a request is over: not for a datagram, unless a subclass has something. */
+  #mustClose(request: R): boolean {
+    const { shutdownRequest, closeRequest } = BaseServer.prototype;
+    return request instanceof Connection || this.shutdownRequest !== shutdownRequest || this.closeRequest !== closeRequest;
   }
 
   #finishedElsewhere(request: R): Promise<void> | undefined {

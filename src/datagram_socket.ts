@@ -28,6 +28,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   #deadline: Deadline | undefined;
   #datagramsSent = 0;
   #bytesSent = 0;
+  // Made once: it is needed for every datagram.
+  #wrap = (received: RawDatagram | null): Datagram | null => received === null ? null : new Datagram(received, this);
 
   /**
    * Wraps an adapter's socket. Servers and `bind()` do this; programs don't.
@@ -81,10 +83,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    * @throws {TypeError} As the promise's rejection, when another `receive` is waiting.
    */
   receive(): Datagram | null | Promise<Datagram | null> {
-    const received = this.#raw.receive();
-    if (!(received instanceof Promise)) return this.#wrap(received);
-    if (this.#timeout === 0) return received.then((datagram) => this.#wrap(datagram));
-    return this.#within(received);
+    const received = this.#raw.receive(this.#wrap);
+    return received instanceof Promise && this.#timeout > 0 ? this.#within(received) : received;
   }
 
   /**
@@ -167,7 +167,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     return this.#raw.send(bytes, to);
   }
 
-  async #within(received: Promise<RawDatagram | null>): Promise<Datagram | null> {
+  async #within(received: Promise<Datagram | null>): Promise<Datagram | null> {
     let timedOut = false;
     const deadline = this.#deadline ??= new Deadline();
     deadline.start(this.#timeout, () => {
@@ -177,7 +177,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     try {
       const datagram = await received;
       if (datagram === null && timedOut) throw new SocketError("ETIMEDOUT", { syscall: "recv", address: this.address });
-      return this.#wrap(datagram);
+      return datagram;
     } finally {
       deadline.clear();
     }
@@ -187,9 +187,5 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     if (this.address.transport !== "udp") throw new TypeError(`a ${this.address.transport} socket has no multicast groups`);
     if (typeof group !== "string") throw new TypeError(`group must be an IP address, got ${String(group)}`);
     await this.#raw.setMembership(join, group, interfaceAddress);
-  }
-
-  #wrap(received: RawDatagram | null): Datagram | null {
-    return received === null ? null : new Datagram(received, this);
   }
 }

@@ -86,10 +86,10 @@ export interface Listener {
   /** Connections that wait for `accept()`; where the kernel keeps the queue, 0. */
   readonly queued: number;
   /**
-   * The next connection, or `null` when {@linkcode Listener.interrupt} or {@linkcode Listener.close} ends the wait.
+   * What `as` makes of the next connection, or of `null` when {@linkcode Listener.interrupt} or {@linkcode Listener.close} ends the wait.
    * At most one call waits at a time. Without a promise when one is waiting already.
    */
-  accept(): RawConnection | null | Promise<RawConnection | null>;
+  accept<T>(as: (connection: RawConnection | null) => T): T | Promise<T>;
   /** Ends a waiting `accept()` with `null`. Connections that come meanwhile wait for the next `accept()`. */
   interrupt(): void;
   /** Stops listening, aborts the connections that nobody accepted, and resolves once the address is free. */
@@ -158,10 +158,10 @@ export interface RawDatagramSocket {
   /** Datagrams that wait for `receive()`; where the kernel keeps the queue, 0. */
   readonly queued: number;
   /**
-   * The next datagram, or `null` when {@linkcode RawDatagramSocket.interrupt} or {@linkcode RawDatagramSocket.close} ends the wait.
+   * What `as` makes of the next datagram, or of `null` when {@linkcode RawDatagramSocket.interrupt} or {@linkcode RawDatagramSocket.close} ends the wait.
    * At most one call waits at a time. Without a promise when one is waiting already.
    */
-  receive(): RawDatagram | null | Promise<RawDatagram | null>;
+  receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T>;
   /** Ends a waiting `receive()` with `null`. */
   interrupt(): void;
   /** Sends a datagram. Returns nothing when the kernel has taken it, else a promise, whose rejection counts as handled. */

@@ -164,17 +164,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   /** Waits for the next connection that the limits let in. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
-    const raw = this.#listener?.accept() ?? null;
-    return raw instanceof Promise ? raw.then((raw) => this.#admit(raw)) : this.#admit(raw);
-  }
-
-  /**
-   * Closes the connection once what was written has left.
-   *
-   * @param request The request.
-   */
-  override closeRequest(request: R): void | Promise<void> {
-    if (request instanceof Connection) return request.close();
+    return this.#listener === null ? null : this.#listener.accept(this.#admit);
   }
 
   /** What the server speaks. */
@@ -233,7 +223,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   }
 
   /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
-  #admit(raw: RawConnection | null): Taken<R> {
+  #admit = (raw: RawConnection | null): Taken<R> => {
     if (raw === null) return null;
     const { remoteAddress } = raw;
     const clientAddress = "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress;
@@ -249,7 +239,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     watch.begin(connection);
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
     return [connection as R, clientAddress];
-  }
+  };
 }
 
 /** For all servers: what is due at about the same time shares a wake-up. */

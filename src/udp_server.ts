@@ -143,12 +143,8 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
 
   /** Waits for the next datagram. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
-    const received = this.#raw?.receive() ?? null;
-    return received instanceof Promise ? received.then(this.#toRequest) : this.#toRequest(received);
+    return this.#raw === null ? null : this.#raw.receive(this.#toRequest);
   }
-
-  /** Nothing needs to be closed. */
-  override closeRequest(_request: R): void {}
 
   /** What the server speaks. */
   protected override get transport(): Transport {

@@ -117,7 +117,7 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
     get queued() {
       return queue.length;
     },
-    receive: () => queue.take(),
+    receive: (as) => queue.take(as),
     interrupt: () => queue.interrupt(),
     send: (bytes, to) => send(bytes, to),
     // deno-lint-ignore require-await

@@ -97,8 +97,8 @@ class DenoDatagramSocket implements RawDatagramSocket {
     this.#ipv6 = ipFamily(hostname) === "IPv6";
   }
 
-  receive(): RawDatagram | null | Promise<RawDatagram | null> {
-    const datagram = this.#queue.take();
+  receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T> {
+    const datagram = this.#queue.take(as);
     if (datagram instanceof Promise && this.#receiving === null && !this.#closed) this.#receiving = this.#receive();
     return datagram;
   }

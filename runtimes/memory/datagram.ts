@@ -41,8 +41,8 @@ class MemoryDatagramSocket implements RawDatagramSocket {
     return this.#queue.length;
   }
 
-  receive(): RawDatagram | null | Promise<RawDatagram | null> {
-    return this.#queue.take();
+  receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T> {
+    return this.#queue.take(as);
   }
 
   interrupt(): void {

@@ -66,7 +66,7 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     get queued() {
       return queue.length;
     },
-    receive: () => queue.take(),
+    receive: (as) => queue.take(as),
     interrupt: () => queue.interrupt(),
     send(bytes, to) {
       if (closed !== null) return rejected(closedError(to));

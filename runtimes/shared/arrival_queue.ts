@@ -1,5 +1,12 @@
 import type { SocketError } from "../../src/errors.ts";
 
+/** Who waits for the next one, and what is made of it. */
+interface Waiter<T> {
+  as(item: T | null): unknown;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
 /**
  * Connections or datagrams on their way from an adapter to whoever takes them. Where the runtime takes them from the kernel on its own,
  * this is the queue that they wait in, as bounded as the kernel's.
@@ -10,7 +17,7 @@ export class ArrivalQueue<T> {
   #limit: number;
   #discard: (item: T) => void;
   #queue: T[] = [];
-  #waiter: PromiseWithResolvers<T | null> | null = null;
+  #waiter: Waiter<T> | null = null;
   #error: SocketError | null = null;
   #closed = false;
 
@@ -36,7 +43,7 @@ export class ArrivalQueue<T> {
   /** Brings one; false when it has to wait or was turned away. */
   offer(item: T): boolean {
     if (this.#waiter !== null) {
-      this.#settle().resolve(item);
+      this.#give(item);
       return true;
     }
     if (this.full) {
@@ -54,24 +61,27 @@ export class ArrivalQueue<T> {
     else if (!this.#closed) this.#error = error;
   }
 
-  /** The next one, without a promise when it is there already; `null` when the wait was interrupted or the queue closed. */
-  take(): T | null | Promise<T | null> {
+  /**
+   * What `as` makes of the next one, without a promise when it is there already; of `null` when the wait was interrupted or the queue
+   * closed. Not the caller's `then()`: for a datagram, a promise more or less is noticed.
+   */
+  take<U>(as: (item: T | null) => U): U | Promise<U> {
     const error = this.#error;
     if (error !== null) {
       this.#error = null;
       return Promise.reject(error);
     }
-    if (this.#queue.length > 0) return this.#queue.shift()!;
-    if (this.#closed) return null;
+    if (this.#queue.length > 0) return as(this.#queue.shift()!);
+    if (this.#closed) return as(null);
     if (this.#waiter !== null) {
       return Promise.reject(new TypeError("somebody is waiting here already; await that before the next"));
     }
-    return (this.#waiter = Promise.withResolvers()).promise;
+    return new Promise((resolve, reject) => this.#waiter = { as, resolve: resolve as (value: unknown) => void, reject });
   }
 
   /** Ends the wait. */
   interrupt(): void {
-    if (this.#waiter !== null) this.#settle().resolve(null);
+    if (this.#waiter !== null) this.#give(null);
   }
 
   /** Ends the wait and gets rid of those that nobody took. */
@@ -82,7 +92,16 @@ export class ArrivalQueue<T> {
     this.#queue = [];
   }
 
-  #settle(): PromiseWithResolvers<T | null> {
+  #give(item: T | null): void {
+    const { as, resolve, reject } = this.#settle();
+    try {
+      resolve(as(item));
+    } catch (error) {
+      reject(error);
+    }
+  }
+
+  #settle(): Waiter<T> {
     const waiter = this.#waiter!;
     this.#waiter = null;
     return waiter;

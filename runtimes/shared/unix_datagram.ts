@@ -92,15 +92,15 @@ class UnixDatagramSocket implements RawDatagramSocket {
     this.#from = from;
   }
 
-  receive(): RawDatagram | null | Promise<RawDatagram | null> {
-    if (this.#closed !== null) return null;
+  receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T> {
+    if (this.#closed !== null) return as(null);
     if (this.#waiter !== null) {
       return Promise.reject(new TypeError("somebody is waiting here already; await that before the next"));
     }
     if (this.#turn++ < BUDGET) {
       try {
         const datagram = this.#take();
-        if (datagram !== null) return datagram;
+        if (datagram !== null) return as(datagram);
       } catch (error) {
         return Promise.reject(error);
       }
@@ -108,7 +108,7 @@ class UnixDatagramSocket implements RawDatagramSocket {
     this.#turn = 0;
     this.#waiter = Promise.withResolvers();
     this.#poll();
-    return this.#waiter.promise;
+    return this.#waiter.promise.then(as);
   }
 
   interrupt(): void {

@@ -9,7 +9,7 @@ import type { EndReason } from "../end_reason.ts";
 import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
-import type { RawDatagram, RawDatagramSocket, WorkerStart } from "../runtime.ts";
+import type { RawDatagramSocket, WorkerStart } from "../runtime.ts";
 import { SendQueue } from "../send_queue.ts";
 import { idleClock, TimerWheel } from "../timer_wheel.ts";
 import {
@@ -279,7 +279,7 @@ class RemoteDatagramSocket implements RawDatagramSocket {
     else done?.reject(decodeError(error));
   }
 
-  receive(): Promise<RawDatagram | null> {
+  receive(): Promise<never> {
     return Promise.reject(this.#elsewhere());
   }
 

@@ -19,9 +19,9 @@ function failing(...codes: string[]) {
       address: listener.address,
       refused: 0,
       queued: 0,
-      accept() {
+      accept(as) {
         const code = codes[accepts++];
-        return code === undefined ? listener.accept() : Promise.reject(new SocketError(code, { syscall: "accept" }));
+        return code === undefined ? listener.accept(as) : Promise.reject(new SocketError(code, { syscall: "accept" }));
       },
       interrupt: () => listener.interrupt(),
       close: () => listener.close(),
