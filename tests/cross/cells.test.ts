@@ -1,12 +1,12 @@
 /** `examples/echo.ts` in each of its cells: the running runtime, four transports, four modes. The clients are `node:net`, `node:dgram`, Perl. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { getRuntime, parseAddress, type UDPServer } from "@sockets/server";
-import { existsSync, readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { existsSync } from "node:fs";
 import { test } from "node:test";
 import { type Client, freshPath, openSocket } from "../conformance/adapters.ts";
 import { openDatagramClient } from "../conformance/datagram_clients.ts";
-import { type Example, launch, missingUnixDatagram, serving } from "../interop/programs.ts";
+import { launch, missingUnixDatagram, serving } from "../interop/programs.ts";
+import { eightMebibytes, stopped } from "./clients.ts";
 
 const runtime = getRuntime();
 const MODES = ["sequential", "async", "threading", "forking"];
@@ -29,7 +29,7 @@ for (const mode of MODES) {
           client.reset();
           await client.gone;
         }
-        await stopped(server);
+        await stopped(parseAddress(server.addresses[0]!), server.pid);
         // One that goes on talking while the server is told to stop.
         const client = await open();
         await client.write("x");
@@ -84,54 +84,11 @@ function args(transport: string, mode: string, path: string): string[] {
   return ["--listen", listen, "--concurrency", mode];
 }
 
-/** They come back byte for byte, and the end behind them. */
-async function eightMebibytes(client: Client): Promise<void> {
-  const sent = new Uint8Array(8 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
-  const received = client.readAll();
-  await client.write(sent);
-  await client.end();
-  assertEquals(Buffer.compare(await received, sent), 0);
-  assertEquals(await client.gone, null);
-}
-
 async function talk(client: Client, i: number): Promise<void> {
   await client.write(`client ${i}`);
   assertEquals(await client.read(`client ${i}`.length), `client ${i}`);
   await client.end();
   await client.readAll();
-}
-
-/** A client that sends without reading is stopped, and costs the server little memory. */
-async function stopped(server: Example): Promise<void> {
-  const address = parseAddress(server.addresses[0]!);
-  const socket = connect("path" in address ? { path: address.path } : { host: address.hostname, port: address.port });
-  socket.on("error", () => {});
-  socket.pause();
-  await new Promise<void>((resolve) => socket.once("connect", resolve));
-  const before = residentMemory(server.pid);
-  const piece = new Uint8Array(1 << 16);
-  let taken = 0;
-  // Stopped means: a write that the system has not taken after half a second will not be taken.
-  for (let done = true; done;) {
-    done = await new Promise<boolean>((resolve) => {
-      const timer = setTimeout(() => resolve(false), 500);
-      socket.write(piece, (error) => {
-        clearTimeout(timer);
-        resolve(!error);
-      });
-    });
-    if (done) taken += piece.length;
-    assert(taken < 64 << 20, "the client was never stopped");
-  }
-  const after = residentMemory(server.pid);
-  if (before !== null && after !== null) assert(after - before < 64 << 10, `memory grew by ${after - before} KiB`);
-  socket.destroy();
-}
-
-/** In KiB, or `null` where the system doesn't tell. */
-function residentMemory(pid: number): number | null {
-  const status = `/proc/${pid}/status`;
-  return existsSync(status) ? Number(/VmRSS:\s*(\d+)/.exec(readFileSync(status, "utf8"))![1]) : null;
 }
 
 /** Whether a server has reported nothing but these many connections that were reset. */

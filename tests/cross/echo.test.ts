@@ -1,8 +1,8 @@
 /** `examples/echo.ts` on the other runtimes, with clients on the one that runs this test; cells.test.ts has its own. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { connect as netConnect } from "node:net";
+import { assertEquals, assertMatch } from "@std/assert";
 import { test } from "node:test";
 import { openSocket } from "../conformance/adapters.ts";
+import { eightMebibytes, stopped } from "./clients.ts";
 import { type Running, servers, start } from "./servers.ts";
 
 const ADDRESS = ["--listen", "tcp://127.0.0.1:0"];
@@ -25,13 +25,7 @@ for (const { name, command, own } of servers) {
     });
 
   it("8 MiB come back byte for byte, then the end", async (server) => {
-    const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port });
-    const sent = new Uint8Array(8 << 20).map((_, i) => (i * 7 + (i >> 10)) & 255);
-    const received = client.readAll();
-    await client.write(sent);
-    await client.end();
-    assertEquals(Buffer.compare(await received, sent), 0);
-    assertEquals(await client.gone, null);
+    await eightMebibytes(await openSocket({ transport: "tcp", hostname: "127.0.0.1", port: server.port }));
   });
 
   it("a hundred clients at once", async (server) => {
@@ -55,31 +49,10 @@ for (const { name, command, own } of servers) {
     assertEquals(new TextDecoder().decode(await client.readAll()), "alive");
   });
 
-  it("a client that sends without reading is stopped, and costs little memory", async (server) => {
-    const before = server.memory();
-    const socket = netConnect({ port: server.port, host: "127.0.0.1" });
-    socket.on("error", () => {});
-    socket.pause();
-    await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
-    // Stopped means: a write that the system has not taken after half a second will not be taken.
-    const piece = new Uint8Array(1 << 16);
-    let taken = 0;
-    for (;;) {
-      const done = await new Promise<boolean>((resolve) => {
-        const timer = setTimeout(() => resolve(false), 500);
-        socket.write(piece, (error) => {
-          clearTimeout(timer);
-          resolve(!error);
-        });
-      });
-      if (!done) break;
-      taken += piece.length;
-      assert(taken < 64 << 20, "the client was never stopped");
-    }
-    const after = server.memory();
-    if (before !== null && after !== null) assert(after - before < 64 << 10, `memory grew by ${after - before} KiB`);
-    socket.destroy();
-  });
+  it(
+    "a client that sends without reading is stopped, and costs little memory",
+    (server) => stopped({ transport: "tcp", hostname: "127.0.0.1", port: server.port }, server.pid),
+  );
 
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     it(`${signal} ends it with status 0, also while a client is connected`, async (server) => {

@@ -1,6 +1,6 @@
 /** The example servers as processes on every installed runtime, for clients on the runtime that runs the test. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,8 +24,7 @@ export const servers: { name: string; command: string[] | null; own: boolean }[]
 /** A running server. */
 export interface Running {
   readonly port: number;
-  /** Its resident memory in KiB, or `null` where the system doesn't tell. */
-  memory(): number | null;
+  readonly pid: number;
   /** Sends it a signal. */
   kill(signal: NodeJS.Signals): void;
   /** Resolves with its exit status, or the signal that ended it. */
@@ -51,10 +50,7 @@ export async function start(command: string[], example: string, args: string[]):
   if (port === undefined) throw new Error(`the first line is ${JSON.stringify(first)}`);
   return {
     port: Number(port),
-    memory() {
-      const status = `/proc/${child.pid}/status`;
-      return existsSync(status) ? Number(/VmRSS:\s*(\d+)/.exec(readFileSync(status, "utf8"))![1]) : null;
-    },
+    pid: child.pid!,
     // Not child.kill: Deno's then reports the signal as the cause of the exit whatever the status is.
     kill(signal) {
       if (child.exitCode === null && child.signalCode === null) process.kill(child.pid!, signal);
