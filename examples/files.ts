@@ -40,6 +40,8 @@ export const MAX_LINE = 8192;
 export const MAX_HEADERS = 100;
 /** Bytes of a file in memory, for each request. */
 const CHUNK = 65_536;
+/** Bytes per second that a request must come with, at least: a client that sends a header a minute would hold its connection for ever. */
+const MIN_READ_RATE = 100;
 /** Milliseconds that a client has to take the last of an answer and close. */
 const LINGER = 1000;
 
@@ -258,7 +260,13 @@ export function makeServer(address: string, directory: string, options: FileServ
   // A thread or a process finds the class in this module.
   const handler = elsewhere ? new URL(`#${FileHandler.name}`, import.meta.url) : Handler;
   const data: FileServerData = { root: realpathSync(directory) };
-  const server = new (Server as AnyServer)(address, handler, { ...own, ...(transport === "unix" ? { mode } : {}), data });
+  const limits = { minReadRate: MIN_READ_RATE };
+  const server = new (Server as AnyServer)(address, handler, {
+    ...own,
+    ...limits,
+    ...(transport === "unix" ? { mode } : {}),
+    data,
+  });
   const { handleError } = server;
   // A client that vanishes is worth a line, not a stack; one that was closed here, at the end, nothing.
   server.handleError = (request, clientAddress, error) => {
