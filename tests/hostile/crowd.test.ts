@@ -74,7 +74,7 @@ function besideAnHonestClient(peers: number, attack: (server: Example, honest: C
       await attack(server, honest);
       await recovered(server, before);
       grown.push(memory(server) - used);
-    } while (grown.at(-1)! > peers * 512);
+    } while (grown.at(-1)! > Math.max(peers * 1024, 4 << 20));
     await echoes(honest, 10);
     await honest.end();
     await honest.readAll();
