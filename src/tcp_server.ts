@@ -122,6 +122,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   #listener: Listener | null = null;
   #opening: OpeningListener | null = null;
+  /** Requests that are there, those included that the loop has not got yet. */
+  #present = 0;
   #refused = 0;
   #queueFull = 0;
   #bytesRead = 0;
@@ -240,6 +242,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /** Counts what the connection has counted, and its end. */
   protected override requestEnded(request: R, clientAddress: Address | null): void {
     if (!(request instanceof Connection)) return;
+    this.#present--;
     this.#bytesRead += request.bytesRead;
     this.#bytesWritten += request.bytesWritten;
     const visitor = watchOf(request)?.visitor;
@@ -265,7 +268,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
       },
       failed: (_error, peer) => this.#refuse(addressOf(peer), "bad proxy header"),
       // Those that are to be refused have to be opened before.
-      full: () => this.#opening!.pending + (this.whenFull === "wait" ? this.activeRequests.size : 0) >= this.maxConnections,
+      full: () => this.#opening!.pending + (this.whenFull === "wait" ? this.#present : 0) >= this.maxConnections,
     }, this.requestQueueSize);
   }
 
@@ -285,6 +288,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
       this.#refuse(clientAddress, visitor);
       return null;
     }
+    this.#present++;
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch);
     watch.begin(connection);
