@@ -263,7 +263,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
       // deno-lint-ignore require-await
       open: async (raw) => {
         const peer = raw.remoteAddress;
-        const demanded = balancers === null || ("hostname" in peer && balancers.has(peer.hostname));
+        // A peer that was gone before it could be asked for its address has port 0: it may have been one of them.
+        const demanded = balancers === null || ("hostname" in peer && (balancers.has(peer.hostname) || peer.port === 0));
         return demanded ? readProxyHeader(raw) : raw;
       },
       failed: (_error, peer) => this.#refuse(addressOf(peer), "bad proxy header"),

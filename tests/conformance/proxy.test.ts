@@ -254,6 +254,27 @@ function cases(adapter: Adapter): void {
     );
   }
 
+  if (transport === "tcp") {
+    it(
+      "a health check, which resets after its header, is nobody's error; a client's reset is one",
+      during(async (server) => {
+        const resets = async (request: string) => {
+          const { reset } = server.stats.ended;
+          const client = await adapter.open(server);
+          await client.write(V1);
+          await client.write(request);
+          await facts(client, request);
+          client.reset();
+          await until(() => server.stats.ended.reset > reset);
+        };
+        await resets("");
+        assertEquals([server.errors, server.stats.errors], [[], 0]);
+        await resets("request");
+        assertEquals([server.errors.length, server.stats.errors], [1, 1]);
+      }),
+    );
+  }
+
   for (const [name, Server] of Object.entries({ sequential, async })) {
     it(`${name}: those that say nothing hold up nobody`, () =>
       serving(adapter, Server, Facts, async (server) => {
