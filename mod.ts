@@ -59,6 +59,7 @@ export type { ServerStats } from "./src/stats.ts";
 export { type ByteSource, type LimitOptions, StreamReader } from "./src/stream_reader.ts";
 export { type ByteSink, StreamWriter } from "./src/stream_writer.ts";
 export { StreamRequestHandler } from "./src/stream_request_handler.ts";
+export type { ProxyHeader, ProxySsl, ProxyTlvs } from "./src/proxy_protocol.ts";
 export { TCPServer, type TCPServerOptions } from "./src/tcp_server.ts";
 export { UDPServer, type UDPServerOptions } from "./src/udp_server.ts";
 export { UnixDatagramServer, type UnixDatagramServerOptions } from "./src/unix_datagram_server.ts";

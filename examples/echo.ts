@@ -6,6 +6,7 @@
  *     node examples/echo.ts --listen unix:/tmp/echo.sock
  *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram --concurrency threading
  *     bun examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 4
+ *     node examples/echo.ts --listen tcp://127.0.0.1:9000 --proxy-protocol    (behind a load balancer: see haproxy.cfg)
  *
  * Then talk to it: `nc 127.0.0.1 9000`, `nc -u 127.0.0.1 9000`, `nc -U /tmp/echo.sock`,
  * `socat - UNIX-SENDTO:/tmp/echo.dgram,bind=/tmp/me.dgram`.
@@ -92,11 +93,12 @@ async function main(): Promise<void> {
       listen: { type: "string", default: "tcp://127.0.0.1:0" },
       concurrency: { type: "string", default: "async" },
       replicas: { type: "string" },
+      "proxy-protocol": { type: "boolean", default: false },
     },
   });
-  const { listen, concurrency, replicas } = values;
+  const { listen, concurrency, replicas, "proxy-protocol": proxyProtocol } = values;
   const server = replicas === undefined
-    ? echoServer(parseAddress(listen), concurrency)
+    ? echoServer(parseAddress(listen), concurrency, proxyProtocol ? { proxyProtocol } : {})
     : new Replicas(listen, new URL("#echoReplica", import.meta.url), { count: Number(replicas), data: concurrency });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);

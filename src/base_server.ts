@@ -725,13 +725,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       if (error instanceof SystemExit) throw error;
       // That a request failed which was aborted here is no news.
       if (request !== null && this.#active.get(request)?.killed) return;
-      if (error instanceof SocketError && error.code === "ECONNABORTED" && this.#abortedHere(request)) return;
+      if (error instanceof SocketError && this.#expected(request, error.code)) return;
       this.#errors++;
       await this.handleError(request, clientAddress, error);
     } catch (failure) {
       this.#failure ??= { error: failure };
       this.#wake();
     }
+  }
+
+  /** Whether it is no news that a request fails like this. */
+  #expected(request: R | null, code: string): boolean {
+    if (code === "ECONNABORTED") return this.#abortedHere(request);
+    // A load balancer's health check says whose it is, nothing else, and resets.
+    const silent = request instanceof Connection && request.proxy !== null && request.bytesRead === 0;
+    return silent && (code === "ECONNRESET" || code === "EPIPE");
   }
 
   #abortedHere(request: R | null): boolean {

@@ -4,6 +4,7 @@ import type { ConnectionWatch } from "./connection_watch.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
 import { type EndReason, inOrder } from "./end_reason.ts";
 import { SocketError } from "./errors.ts";
+import type { ProxyHeader } from "./proxy_protocol.ts";
 import type { RawConnection } from "./runtime.ts";
 
 const CLOSED = Promise.resolve();
@@ -80,9 +81,14 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return this.#raw.localAddress;
   }
 
-  /** The peer's address. */
+  /** The peer's address; behind a load balancer with `proxyProtocol`, the client's. */
   get remoteAddress(): Address {
     return this.#raw.remoteAddress;
+  }
+
+  /** What the load balancer said of the client, on a server with `proxyProtocol`; `null` when it was not asked. */
+  get proxy(): ProxyHeader | null {
+    return this.#raw.proxy ?? null;
   }
 
   /**

@@ -29,6 +29,10 @@
  * - `"max connections per address"`: there were `maxConnectionsPerAddress`.
  * - `"connection rate"`: they came faster than `maxConnectionRatePerAddress`.
  * - `"queue full"`: `requestQueueSize` others were waiting.
+ *
+ * By what the peer sent, before there was a request:
+ *
+ * - `"bad proxy header"`: `proxyProtocol` asks for a header, and within `proxyTimeout` there was none, or none that was right.
  */
 export type EndReason =
   | "handler done"
@@ -47,7 +51,8 @@ export type EndReason =
   | "max connections"
   | "max connections per address"
   | "connection rate"
-  | "queue full";
+  | "queue full"
+  | "bad proxy header";
 
 /** How many connections ended for each reason. */
 export type EndCounts = Record<EndReason, number>;
@@ -72,6 +77,7 @@ export function noEnds(): EndCounts {
     "max connections per address": 0,
     "connection rate": 0,
     "queue full": 0,
+    "bad proxy header": 0,
   };
 }
 

@@ -1,5 +1,5 @@
 /** An IP address as a number, and how many bits it has. */
-interface IpNumber {
+export interface IpNumber {
   readonly bits: 32 | 128;
   readonly value: bigint;
 }
@@ -21,6 +21,17 @@ export function parseIp(text: string): IpNumber | null {
   const value = parseIPv6(text.replace(/%.*$/, ""));
   if (value === null) return null;
   return value >> 32n === MAPPED ? { bits: 32, value: value & 0xffffffffn } : { bits: 128, value };
+}
+
+/** Writes an IP address in its canonical form (RFC 5952). An IPv4-mapped one is left in IPv6 notation. */
+export function formatIp({ bits, value }: IpNumber): string {
+  if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => value >> shift & 0xffn).join(".");
+  if (value >> 32n === MAPPED) return `::ffff:${formatIp({ bits: 32, value: value & 0xffffffffn })}`;
+  const groups = Array.from({ length: 8 }, (_, i) => (value >> BigInt(16 * (7 - i)) & 0xffffn).toString(16)).join(":");
+  // The longest run of zeros, the first of several; a single zero stays.
+  const runs = groups.match(/\b0(:0)+\b/g) ?? [];
+  const longest = runs.reduce((a, b) => b.length > a.length ? b : a, "");
+  return longest === "" ? groups : groups.replace(new RegExp(`(^|:)${longest}(:|$)`), "::");
 }
 
 /** What one peer can't choose: the IPv4 address, and of an IPv6 address the first 64 bits (RFC 6177: a site gets a /64 at least). */

@@ -6,6 +6,7 @@
 import type { Address, AddressFamily } from "./address.ts";
 import type { SocketError } from "./errors.ts";
 import type { HandlerLimits } from "./limits.ts";
+import type { ProxyHeader } from "./proxy_protocol.ts";
 
 /** What a runtime, in this version and on this operating system, can do. The core reads it and never guesses. */
 export interface Capabilities {
@@ -102,6 +103,8 @@ export interface RawConnection {
   readonly localAddress: Address;
   /** The peer's address. */
   readonly remoteAddress: Address;
+  /** What a load balancer's header said of the connection; where none was read, nothing. */
+  readonly proxy?: ProxyHeader;
   /** Called once, when the connection is gone in both directions: with the reason when it was lost, `null` when it ended in order. */
   onclose: ((error: SocketError | null) => void) | null;
   /** Bytes received so far. */

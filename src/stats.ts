@@ -15,7 +15,7 @@ export interface ServerStats {
   readonly errors: number;
   /**
    * Connections refused before there was a request: because `requestQueueSize` others were waiting (the kernel's own refusals can't be
-   * counted), or by a limit; `ended` has them by reason.
+   * counted), or by a limit, or for want of a PROXY protocol header; `ended` has them by reason.
    */
   readonly refused: number;
   /** Datagrams that were longer than `maxPacketSize` and cut there. */

@@ -3,7 +3,12 @@ import { Admission } from "./admission.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
 import { ConnectionWatch, Watcher } from "./connection_watch.ts";
+import type { EndReason } from "./end_reason.ts";
+import { checkTimeout } from "./deadline.ts";
 import { checkLimits, type ConnectionLimits } from "./limits.ts";
+import { Networks } from "./networks.ts";
+import { OpeningListener } from "./opening_listener.ts";
+import { readProxyHeader } from "./proxied_connection.ts";
 import type { Listener, ListenOptions, RawConnection, SocketOptions } from "./runtime.ts";
 import { checkListenOptions } from "./socket_options.ts";
 import type { ServerStats } from "./stats.ts";
@@ -25,6 +30,10 @@ export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimit
   noDelay?: boolean;
   /** See {@linkcode TCPServer.keepAlive}. */
   keepAlive?: boolean | number;
+  /** See {@linkcode TCPServer.proxyProtocol}. */
+  proxyProtocol?: boolean | readonly string[];
+  /** See {@linkcode TCPServer.proxyTimeout}. */
+  proxyTimeout?: number;
 }
 
 /**
@@ -69,6 +78,19 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   noDelay = true;
   /** Probes idle connections (SO_KEEPALIVE): `false` by default; a number is the idle time before the first probe, in milliseconds. */
   keepAlive: boolean | number = false;
+  /**
+   * Whether connections come from a load balancer that says of each whose it is, by version 1 or 2 of the
+   * {@link https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt | PROXY protocol}: `false` by default. `true` demands the header
+   * of everybody; a list of networks in CIDR notation demands it of the peers in it, your balancers, and takes all others for plain
+   * clients. Nothing is guessed: a header from elsewhere is part of the stream. A connection without the header that is demanded, or with
+   * one that is wrong or longer than 4112 bytes, is aborted with the reason `"bad proxy header"`.
+   *
+   * `remoteAddress`, `clientAddress`, `allow`, `deny` and the limits per address then mean the client that the header names, and
+   * `connection.proxy` has the rest. Whoever reaches the server's port can claim to be any client: let only the balancers reach it.
+   */
+  proxyProtocol: boolean | readonly string[] = false;
+  /** Milliseconds that a connection has to send its PROXY protocol header: 5000 by default, `Infinity` for ever. */
+  proxyTimeout = 5000;
   /** Connections at once: 16,384 by default. See {@linkcode ConnectionLimits.maxConnections}. */
   maxConnections = 16_384;
   /** What becomes of those beyond: `"wait"` by default. See {@linkcode ConnectionLimits.whenFull}. */
@@ -99,6 +121,9 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   maxTotalBackpressure: number = 256 << 20;
 
   #listener: Listener | null = null;
+  #opening: OpeningListener | null = null;
+  /** Requests that are there, those included that the loop has not got yet. */
+  #present = 0;
   #refused = 0;
   #queueFull = 0;
   #bytesRead = 0;
@@ -149,7 +174,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /** Binds the address, listens, and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
     this.#admission = new Admission(this, wheel);
-    this.#listener = await this.runtime.listen(this.listenOptions());
+    this.#listener = this.#proxied(await this.runtime.listen(this.listenOptions()));
     this.serverAddress = this.#listener.address;
   }
 
@@ -157,7 +182,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   override async serverUnbind(): Promise<void> {
     const listener = this.#listener;
     if (listener === null) return;
-    this.#listener = null;
+    this.#listener = this.#opening = null;
     await listener.close();
     this.#queueFull += listener.refused;
   }
@@ -188,6 +213,9 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   protected override validate(): void {
     super.validate();
     checkLimits(this);
+    if (typeof this.proxyProtocol !== "boolean") new Networks("proxyProtocol", this.proxyProtocol);
+    checkTimeout("proxyTimeout", this.proxyTimeout);
+    if (this.proxyTimeout === 0) throw new RangeError("proxyTimeout must be more than 0; Infinity switches it off");
     this.checkSocket();
   }
 
@@ -214,32 +242,65 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /** Counts what the connection has counted, and its end. */
   protected override requestEnded(request: R, clientAddress: Address | null): void {
     if (!(request instanceof Connection)) return;
+    this.#present--;
     this.#bytesRead += request.bytesRead;
     this.#bytesWritten += request.bytesWritten;
     const visitor = watchOf(request)?.visitor;
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
     this.countEnd(request, clientAddress, request.endReason!);
+    this.#opening?.resume();
+  }
+
+  /** The listener, behind one that reads PROXY protocol headers when they are asked for. */
+  #proxied(listener: Listener): Listener {
+    const { proxyProtocol } = this;
+    if (proxyProtocol === false) return listener;
+    const balancers = proxyProtocol === true ? null : new Networks("proxyProtocol", proxyProtocol);
+    return this.#opening = new OpeningListener(listener, {
+      name: "PROXY header",
+      timeout: this.proxyTimeout,
+      // deno-lint-ignore require-await
+      open: async (raw) => {
+        const peer = raw.remoteAddress;
+        // A peer that was gone before it could be asked for its address has port 0: it may have been one of them.
+        const demanded = balancers === null || ("hostname" in peer && (balancers.has(peer.hostname) || peer.port === 0));
+        return demanded ? readProxyHeader(raw) : raw;
+      },
+      failed: (_error, peer) => this.#refuse(addressOf(peer), "bad proxy header"),
+      // Those that are to be refused have to be opened before.
+      full: () => this.#opening!.pending + (this.whenFull === "wait" ? this.#present : 0) >= this.maxConnections,
+    }, this.requestQueueSize);
+  }
+
+  #refuse(clientAddress: Address | null, reason: EndReason): void {
+    this.#refused++;
+    this.countEnd(null, clientAddress, reason);
   }
 
   /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
   #admit = (raw: RawConnection | null): Taken<R> => {
     if (raw === null) return null;
     const { remoteAddress } = raw;
-    const clientAddress = "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress;
+    const clientAddress = addressOf(remoteAddress);
     const visitor = this.#admission!.enter(remoteAddress, this.activeRequests.size);
     if (typeof visitor === "string") {
       raw.abort();
-      this.#refused++;
-      this.countEnd(null, clientAddress, visitor);
+      this.#refuse(clientAddress, visitor);
       return null;
     }
+    this.#present++;
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch);
     watch.begin(connection);
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
     return [connection as R, clientAddress];
   };
+}
+
+/** The address of a peer, if it has one. */
+function addressOf(peer: Address): Address | null {
+  return "path" in peer && peer.path === "" ? null : peer;
 }
 
 /** For all servers: what is due at about the same time shares a wake-up. */

@@ -48,6 +48,8 @@ export interface Opened {
   localAddress?: Address;
   remoteAddress?: Address;
   truncated?: boolean;
+  /** The load balancer's header, for the worker to read again, as JSON has no bytes. */
+  proxy?: number[];
 }
 
 /** A method of a server that runs in a worker. Milliseconds without end are `null`, as JSON has no `Infinity`. */

@@ -9,6 +9,7 @@ import type { EndReason } from "../end_reason.ts";
 import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
+import { parseProxyHeader, type ProxyHeader } from "../proxy_protocol.ts";
 import type { RawDatagramSocket, WorkerStart } from "../runtime.ts";
 import { SendQueue } from "../send_queue.ts";
 import { idleClock, TimerWheel } from "../timer_wheel.ts";
@@ -129,6 +130,7 @@ const LARGEST_DATAGRAM = 1 << 18;
 class RemoteConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
+  declare readonly proxy?: ProxyHeader;
   bytesWritten = 0;
   /** What the handler has of it. */
   request!: Connection;
@@ -138,10 +140,11 @@ class RemoteConnection extends EventedConnection {
   #holding = false;
   #unsent = new SendQueue((bytes) => this.#take(bytes));
 
-  constructor({ localAddress, remoteAddress }: Opened, send: (type: number, payload?: Uint8Array) => void) {
+  constructor({ localAddress, remoteAddress, proxy }: Opened, send: (type: number, payload?: Uint8Array) => void) {
     super();
     this.localAddress = localAddress!;
     this.remoteAddress = remoteAddress!;
+    if (proxy !== undefined) this.proxy = parseProxyHeader(Uint8Array.from(proxy))!;
     this.#send = send;
   }
 

@@ -56,8 +56,10 @@ export class Host {
     const done = Promise.withResolvers<void>();
     let relay: ConnectionRelay | null = null;
     if (request instanceof Connection) {
-      const { localAddress, remoteAddress } = request;
-      this.#send(channel, FRAME.OPEN, encodeJson({ clientAddress, localAddress, remoteAddress } satisfies Opened));
+      const { localAddress, remoteAddress, proxy } = request;
+      const opened: Opened = { clientAddress, localAddress, remoteAddress };
+      if (proxy !== null) opened.proxy = [...proxy.bytes];
+      this.#send(channel, FRAME.OPEN, encodeJson(opened));
       for (let sent = 0; unread !== undefined && sent < unread.length; sent += MAX_PAYLOAD) {
         this.#send(channel, FRAME.DATA, unread.subarray(sent, sent + MAX_PAYLOAD));
       }

@@ -1,0 +1,244 @@
+/** `examples/haproxy.cfg` with a real HAProxy: what the servers behind it see, and how they are restarted one after another. */
+import { assert, assertEquals } from "@std/assert";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { connect as netConnect } from "node:net";
+import { after } from "node:test";
+import { fileURLToPath } from "node:url";
+import { AsyncTCPServer, type TCPServer } from "@sockets/server";
+import { openSocket } from "../conformance/adapters.ts";
+import Facts from "../conformance/handlers/proxy.ts";
+import { type Quiet, quiet, until } from "../conformance/serving.ts";
+import { type Running, servers, start } from "../cross/servers.ts";
+import { Program, runtimeName, testWith, withFolder } from "./programs.ts";
+
+/** How often each server is restarted; more is for whoever has the time. */
+const ROUNDS = Number(process.env.HAPROXY_ROUNDS ?? 3);
+const EXAMPLE = readFileSync(fileURLToPath(new URL("../../examples/haproxy.cfg", import.meta.url)), "utf8");
+
+/** Gives HAProxy the socket that it listens on, as it can't ask for a free port itself: `$^F` keeps it open in what perl turns into. */
+const LISTENING = `
+use IO::Socket::INET;
+$^F = 255;
+$| = 1;
+my $listener = IO::Socket::INET->new(LocalAddr => "127.0.0.1:0", Listen => 511) or die $!;
+print $listener->sockport, "\\n";
+$ENV{FRONT} = "fd@" . fileno($listener);
+exec @ARGV;
+`;
+
+// Its timer may be all that keeps a test waiting.
+const alive = setInterval(() => {}, 1000);
+after(() => clearInterval(alive));
+
+/** An HAProxy that runs. */
+class HAProxy {
+  readonly port: number;
+  #program: Program;
+  #socket: string;
+
+  private constructor(program: Program, port: number, socket: string) {
+    this.#program = program;
+    this.port = port;
+    this.#socket = socket;
+  }
+
+  /** Runs it with the example's configuration, in which some things are replaced, while `use` runs. */
+  static run(replace: [string | RegExp, string][], use: (haproxy: HAProxy) => Promise<void>): Promise<void> {
+    return withFolder(async (folder) => {
+      const socket = `${folder}/haproxy.sock`;
+      const all: typeof replace = [[/^(    stats socket )\S+/m, `$1${socket}`], [/bind \S+/, 'bind "${FRONT}"'], [
+        "inter 1s",
+        "inter 50ms",
+      ]];
+      let config = EXAMPLE;
+      for (const [from, to] of [...all, ...replace]) {
+        assert(config.search(from) !== -1, `${from} is not in the configuration`);
+        config = config.replace(from, to);
+      }
+      writeFileSync(`${folder}/haproxy.cfg`, config);
+      const program = new Program("perl", ["-e", LISTENING, "haproxy", "-db", "-f", `${folder}/haproxy.cfg`]);
+      try {
+        const haproxy = new HAProxy(program, Number(await program.line()), socket);
+        await use(haproxy);
+      } finally {
+        program.kill("SIGTERM");
+        await program.exited;
+      }
+    });
+  }
+
+  /** Has it do something, by its runtime socket; what it answers. */
+  async command(command: string): Promise<string> {
+    for (;;) {
+      const answer = await this.#tell(command);
+      if (answer !== null) return answer;
+      assertEquals(this.#program.stderr.match(/ALERT.*/)?.[0], undefined);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** What it answers, or `null` while it doesn't listen yet. */
+  #tell(command: string): Promise<string | null> {
+    return new Promise((resolve) => {
+      const socket = netConnect({ path: this.#socket });
+      let answer = "";
+      socket.on("error", () => resolve(null));
+      socket.on("connect", () => socket.write(`${command}\n`));
+      socket.on("data", (chunk) => answer += chunk);
+      socket.on("end", () => resolve(answer));
+    });
+  }
+
+  /** A field of a server's statistics. */
+  async field(server: string, field: string): Promise<string> {
+    const [head, ...lines] = (await this.command("show stat")).replace(/^# /, "").trim().split("\n");
+    const line = lines.map((line) => line.split(",")).find(([backend, name]) => backend === "echo" && name === server);
+    return line?.[head!.split(",").indexOf(field)] ?? "";
+  }
+
+  /** Waits until a field has a value. */
+  async until(server: string, field: string, value: string): Promise<void> {
+    while (await this.field(server, field) !== value) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const local = (port: number) => ({ transport: "tcp", hostname: "127.0.0.1", port }) as const;
+
+const VERSIONS = [
+  [1, "send-proxy"],
+  [2, "send-proxy-v2 proxy-v2-options crc32c"],
+] as const;
+for (const [version, option] of VERSIONS) {
+  testWith(
+    "haproxy",
+    `HAProxy with ${option}: the client is seen, and health checks are answered and are no errors`,
+    async () => {
+      const server = new (quiet(AsyncTCPServer))("tcp://127.0.0.1:0", Facts, { proxyProtocol: true });
+      await server.activate();
+      const served = server.serveForever();
+      const { port } = server.serverAddress as { port: number };
+      try {
+        await HAProxy.run([
+          ["send-proxy-v2 proxy-v2-options crc32c", option],
+          ["server one 127.0.0.1:9001", `server one 127.0.0.1:${port}`],
+          [/^ +server (two|three) .*\n/gm, ""],
+        ], async (haproxy) => {
+          await haproxy.until("one", "status", "UP");
+          await seen(haproxy, version, server);
+          const checked = server.stats.accepted;
+          await until(() => server.stats.accepted > checked + 10);
+          assertEquals(await haproxy.field("one", "status"), "UP");
+          assertEquals([(server as unknown as Quiet).errors, server.stats.refused], [[], 0]);
+        });
+      } finally {
+        await server.shutdown({ drain: 0 });
+        await server.serverClose();
+        await served;
+      }
+    },
+  );
+}
+
+/** A client's address is its own, on both sides of HAProxy. */
+async function seen(haproxy: HAProxy, version: number, server: TCPServer): Promise<void> {
+  const client = await openSocket(local(haproxy.port));
+  await client.write("through HAProxy");
+  await client.end();
+  const [facts, ...echoed] = new TextDecoder().decode(await client.readAll()).split("\n");
+  const { clientAddress, localAddress, proxy } = JSON.parse(facts!);
+  assertEquals(clientAddress, local(client.port!));
+  assertEquals(localAddress, server.serverAddress);
+  assertEquals([proxy.version, proxy.command, proxy.destination], [version, "PROXY", local(haproxy.port)]);
+  assertEquals(echoed, ["through HAProxy"]);
+}
+
+/** Sends bytes through a connection of its own until told to stop; each must come back, and the end behind them. */
+class Load {
+  requests = 0;
+  bytes = 0;
+  failures: string[] = [];
+  #port: number;
+  #stopped = false;
+  #done: Promise<unknown>;
+
+  constructor(port: number, clients: number) {
+    this.#port = port;
+    this.#done = Promise.all(Array.from({ length: clients }, (_, i) => this.#client(i)));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#done;
+  }
+
+  async #client(number: number): Promise<void> {
+    for (let i = 0; !this.#stopped; i++) {
+      const sent = randomBytes((number + i) % 20 === 0 ? 1 << 20 : 1 + (number * 7919 + i * 104_729) % 20_000);
+      try {
+        const client = await openSocket(local(this.#port));
+        const received = client.readAll();
+        await client.write(sent);
+        await client.end();
+        const echoed = await received;
+        if (!sent.equals(echoed)) this.failures.push(`${echoed.length} of ${sent.length} bytes came back`);
+        const code = await client.gone;
+        if (code !== null) this.failures.push(code);
+        this.requests++;
+        this.bytes += sent.length;
+      } catch (error) {
+        this.failures.push(String(error));
+      }
+    }
+  }
+}
+
+testWith(
+  "haproxy",
+  `HAProxy over three runtimes: ${ROUNDS} rolling restarts under load lose no request and no byte`,
+  async () => {
+    const NAMES = ["one", "two", "three"];
+    const commands = servers.filter(({ name }) => name !== "node22").map(({ command }) => command);
+    // One that is not installed leaves its place to another.
+    const installed = commands.filter((command) => command !== null);
+    const startServer = (i: number) =>
+      start(commands[i] ?? installed[0]!, "echo.ts", ["--listen", "tcp://127.0.0.1:0", "--proxy-protocol"]);
+    const stopServer = async (server: Running) => {
+      server.kill("SIGTERM");
+      assertEquals([await server.exited, server.stderr], [0, ""]);
+    };
+    const running: Running[] = [];
+    try {
+      for (const i of NAMES.keys()) running.push(await startServer(i));
+      await HAProxy.run(
+        running.map(({ port }, i) => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]),
+        async (haproxy) => {
+          for (const name of NAMES) await haproxy.until(name, "status", "UP");
+          const load = new Load(haproxy.port, 8);
+          for (let round = 0; round < ROUNDS; round++) {
+            for (const [i, name] of NAMES.entries()) {
+              const before = load.requests;
+              await haproxy.command(`set server echo/${name} state drain`);
+              await haproxy.until(name, "scur", "0");
+              await stopServer(running[i]!);
+              running[i] = await startServer(i);
+              await haproxy.command(`set server echo/${name} addr 127.0.0.1 port ${running[i]!.port}`);
+              await haproxy.command(`set server echo/${name} state ready`);
+              await haproxy.until(name, "status", "UP");
+              const served = Number(await haproxy.field(name, "stot"));
+              while (Number(await haproxy.field(name, "stot")) === served) await until(() => load.requests > before);
+            }
+          }
+          await load.stop();
+          assertEquals(load.failures, []);
+          assert(load.requests > 3 * ROUNDS * NAMES.length, `${load.requests} requests`);
+          for (const name of NAMES) assert(Number(await haproxy.field(name, "stot")) > 0, `${name} has served nothing`);
+          for (const server of running) await stopServer(server);
+          console.log(`${runtimeName}: ${load.requests} requests, ${load.bytes} bytes through ${ROUNDS * NAMES.length} restarts`);
+        },
+      );
+    } finally {
+      for (const server of running) server.kill("SIGKILL");
+    }
+  },
+);
