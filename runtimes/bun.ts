@@ -3,7 +3,7 @@ import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { bindDatagram } from "./bun/datagram.ts";
 import { probe } from "./bun/unix_datagram.ts";
-import { ArrivalQueue } from "./shared/arrival_queue.ts";
+import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";

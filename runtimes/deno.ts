@@ -6,7 +6,7 @@ import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
 import { unixDatagramSupport } from "./deno/unix_datagram.ts";
-import { ArrivalQueue } from "./shared/arrival_queue.ts";
+import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost } from "./shared/translate.ts";

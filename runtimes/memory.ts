@@ -10,7 +10,7 @@ import type {
   Runtime,
 } from "../src/runtime.ts";
 import { bindInMemory } from "./memory/datagram.ts";
-import { ArrivalQueue } from "./shared/arrival_queue.ts";
+import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { detectRuntime } from "./detect.ts";
 import { cores, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";

@@ -4,7 +4,7 @@ import { SocketError } from "../src/errors.ts";
 import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { bindDatagram } from "./node/datagram.ts";
 import { unixDatagramSupport } from "./node/unix_datagram.ts";
-import { ArrivalQueue } from "./shared/arrival_queue.ts";
+import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";

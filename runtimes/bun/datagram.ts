@@ -1,7 +1,7 @@
 import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
-import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
 import { openSystemSocket, probe } from "./unix_datagram.ts";

@@ -2,7 +2,7 @@ import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
-import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { rejected, sending } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";

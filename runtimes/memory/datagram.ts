@@ -1,7 +1,7 @@
 import { type Address, formatAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
-import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { rejected } from "../../src/promises.ts";
 import { closedError } from "../shared/translate.ts";
 

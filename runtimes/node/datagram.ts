@@ -1,7 +1,7 @@
 import type * as dgram from "node:dgram";
 import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
-import { ArrivalQueue } from "../shared/arrival_queue.ts";
+import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";

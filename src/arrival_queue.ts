@@ -1,4 +1,4 @@
-import type { SocketError } from "../../src/errors.ts";
+import type { SocketError } from "./errors.ts";
 
 /** Who waits for the next one, and what is made of it. */
 interface Waiter<T> {
