@@ -9,6 +9,7 @@ import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
+import { nodeTls } from "./shared/tls.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
@@ -61,6 +62,8 @@ export const deno: Runtime = {
       return unixDatagramSupport();
     },
     ...unixCapabilities,
+    tls: true,
+    tlsTruncation: true,
     cores,
     threadMemory,
     keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
@@ -128,6 +131,7 @@ export const deno: Runtime = {
     }
   },
 
+  tls: nodeTls,
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, childCommand),
@@ -173,6 +177,10 @@ class DenoConnection implements RawConnection {
     this.#conn = conn;
     this.localAddress = toAddress(conn.localAddr);
     this.remoteAddress = toAddress(conn.remoteAddr);
+  }
+
+  get tls(): null {
+    return null;
   }
 
   get reading(): boolean {

@@ -8,6 +8,7 @@ import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
+import { nodeTls } from "./shared/tls.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -24,6 +25,8 @@ export const node: Runtime = {
     keepAliveDelay: true,
     unixDatagram: unixDatagramSupport(),
     ...unixCapabilities,
+    tls: true,
+    tlsTruncation: true,
     cores,
     threadMemory,
   },
@@ -79,6 +82,7 @@ export const node: Runtime = {
     };
   },
 
+  tls: nodeTls,
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) =>

@@ -29,6 +29,10 @@
  * - `"max connections per address"`: there were `maxConnectionsPerAddress`.
  * - `"connection rate"`: they came faster than `maxConnectionRatePerAddress`.
  * - `"queue full"`: `requestQueueSize` others were waiting.
+ *
+ * By the peer, before there was a request:
+ *
+ * - `"handshake failed"`: the two did not come to terms on TLS, or the peer went away or took longer than `handshakeTimeout`.
  */
 export type EndReason =
   | "handler done"
@@ -47,7 +51,8 @@ export type EndReason =
   | "max connections"
   | "max connections per address"
   | "connection rate"
-  | "queue full";
+  | "queue full"
+  | "handshake failed";
 
 /** How many connections ended for each reason. */
 export type EndCounts = Record<EndReason, number>;
@@ -72,6 +77,7 @@ export function noEnds(): EndCounts {
     "max connections per address": 0,
     "connection rate": 0,
     "queue full": 0,
+    "handshake failed": 0,
   };
 }
 

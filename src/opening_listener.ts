@@ -11,8 +11,8 @@ export interface Opening {
   /** Milliseconds that it may take; 0 and `Infinity` wait for ever. */
   readonly timeout: number;
   /**
-   * Makes of a connection the one to be served; `null` when it has turned it away. What it rejects with goes to `failed`, and the
-   * connection is aborted. Aborting the connection must make it reject.
+   * Makes of a connection the one to be served; `null` when it has turned it away. What it rejects with goes to `failed`; it has closed
+   * the connection then. Aborting the connection must make it reject.
    */
   open(connection: RawConnection): Promise<RawConnection | null>;
   /** Is told of a connection that could not be opened. */
@@ -120,7 +120,6 @@ export class OpeningListener implements Listener {
       if (opened !== null) this.#ready.offer(opened);
     } catch (error) {
       this.#underWay.delete(raw);
-      raw.abort();
       if (!this.#closed) this.#opening.failed(error, raw.remoteAddress);
     }
     this.resume();

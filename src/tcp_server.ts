@@ -1,13 +1,16 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
-import { Admission } from "./admission.ts";
+import { Admission, type Visitor } from "./admission.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
 import { ConnectionWatch, Watcher } from "./connection_watch.ts";
+import type { EndReason } from "./end_reason.ts";
 import { checkLimits, type ConnectionLimits } from "./limits.ts";
-import type { Listener, ListenOptions, RawConnection, SocketOptions } from "./runtime.ts";
+import { OpeningListener } from "./opening_listener.ts";
+import type { Listener, ListenOptions, RawConnection, SocketOptions, TlsContext } from "./runtime.ts";
 import { checkListenOptions } from "./socket_options.ts";
 import type { ServerStats } from "./stats.ts";
 import { idleClock, TimerWheel } from "./timer_wheel.ts";
+import { checkTls, handshakeTimeout, serverSettings, tlsContext, type TlsOptions } from "./tls.ts";
 
 /** Options of a {@linkcode TCPServer}. Each but `runtime` sets the server's field of the same name. */
 export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimits> {
@@ -25,6 +28,8 @@ export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimit
   noDelay?: boolean;
   /** See {@linkcode TCPServer.keepAlive}. */
   keepAlive?: boolean | number;
+  /** See {@linkcode TCPServer.tls}. */
+  tls?: TlsOptions | null;
 }
 
 /**
@@ -97,8 +102,18 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   maxBackpressure: number = 16 << 20;
   /** Bytes that may wait for all peers: 256 MiB by default. See {@linkcode ConnectionLimits.maxTotalBackpressure}. */
   maxTotalBackpressure: number = 256 << 20;
+  /**
+   * Secures every connection by TLS: `null`, the default, does not. A `tls://` address needs it. The handshake is done before a request is
+   * taken, beside all else, so that a peer that drags it out keeps neither the server nor another one waiting.
+   */
+  tls: TlsOptions | null = null;
 
   #listener: Listener | null = null;
+  /** The same with TLS; else `null`. */
+  #handshakes: OpeningListener | null = null;
+  #tlsContext: TlsContext | null = null;
+  /** Who opened the connections whose handshake is done. */
+  #admitted = new WeakMap<RawConnection, Visitor>();
   #refused = 0;
   #queueFull = 0;
   #bytesRead = 0;
@@ -109,7 +124,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /**
    * Checks the arguments; nothing is bound yet.
    *
-   * @param address Where to listen: `tcp://host:port`, or `{ transport: "tcp", hostname, port }`. Port 0 asks for a free one.
+   * @param address Where to listen: `tcp://host:port`, or `{ transport: "tcp", hostname, port }`. Port 0 asks for a free one. For
+   * `tls://host:port` the option `tls` is needed, which makes the one of the other.
    * @param RequestHandlerClass The class whose instances handle the requests.
    * @param options Values for the server's fields; they win over what a subclass sets.
    * @throws {TypeError} When the address is none, or the handler no class with a `handle()` method.
@@ -138,6 +154,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     return {
       ...stats,
       refused: this.#refused + queueFull,
+      handshaking: this.#handshakes?.opening ?? 0,
       queued: this.#listener?.queued ?? 0,
       bytesRead,
       bytesWritten,
@@ -149,15 +166,45 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /** Binds the address, listens, and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
     this.#admission = new Admission(this, wheel);
+    const { tls } = this;
+    if (tls !== null) this.#tlsContext = await tlsContext(this.runtime, serverSettings(tls));
     this.#listener = await this.runtime.listen(this.listenOptions());
     this.serverAddress = this.#listener.address;
+    if (tls === null) return;
+    this.#listener = this.#handshakes = this.#withHandshakes(this.#listener);
+    if ("port" in this.serverAddress) this.serverAddress = { ...this.serverAddress, tls: true };
   }
+
+  /**
+   * Takes the certificates of handshakes to come from `options`; without them, reads the files of `tls` again. Connections that are there
+   * go on with what they have.
+   *
+   * @param options The options of TLS in place of the present ones, handshake timeout included.
+   * @throws {TypeError} When they are none, when a certificate and its key don't fit, or when the server has no `tls`; then all stays as
+   * it was.
+   * @throws {SocketError} When a file can't be read; then all stays as it was.
+   */
+  async reloadTls(options: TlsOptions | null = this.tls): Promise<void> {
+    if (this.tls === null || options === null) throw new TypeError("reloadTls(): the server has no tls");
+    this.#tlsContext = await tlsContext(this.runtime, serverSettings(options));
+    this.tls = options;
+  }
+
+  /**
+   * Is told of a TLS handshake that failed; there is no request then. Does nothing by default: on the internet many do, and
+   * `stats.ended["handshake failed"]` counts them. What it throws goes to `handleError`.
+   *
+   * @param _error A `SocketError` as a rule: `EPROTO` when the two did not come to terms, with the reason in its message, `ETIMEDOUT` when
+   * the peer took too long, `ECONNRESET` when it went away.
+   * @param _clientAddress The peer's address; `null` when it has none.
+   */
+  handleHandshakeError(_error: unknown, _clientAddress: Address | null): void | Promise<void> {}
 
   /** Stops listening; connections that nobody accepted are aborted. */
   override async serverUnbind(): Promise<void> {
     const listener = this.#listener;
     if (listener === null) return;
-    this.#listener = null;
+    this.#listener = this.#handshakes = null;
     await listener.close();
     this.#queueFull += listener.refused;
   }
@@ -189,6 +236,14 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     super.validate();
     checkLimits(this);
     this.checkSocket();
+    const { serverAddress, tls } = this;
+    if (tls !== null) {
+      if (this.transport !== "tcp" && this.transport !== "unix") throw new TypeError("tls secures connections, not datagrams");
+      serverSettings(tls);
+      checkTls(this.runtime);
+    } else if ("port" in serverAddress && serverAddress.tls) {
+      throw new TypeError(`${formatAddress(serverAddress)} needs the option tls, with a certificate and its key`);
+    }
   }
 
   /** Checks what is asked of the runtime. */
@@ -220,26 +275,84 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
     this.countEnd(request, clientAddress, request.endReason!);
+    this.#handshakes?.resume();
   }
 
-  /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
+  /** Makes a request of a connection that the limits let in. */
   #admit = (raw: RawConnection | null): Taken<R> => {
     if (raw === null) return null;
-    const { remoteAddress } = raw;
-    const clientAddress = "path" in remoteAddress && remoteAddress.path === "" ? null : remoteAddress;
-    const visitor = this.#admission!.enter(remoteAddress, this.activeRequests.size);
-    if (typeof visitor === "string") {
-      raw.abort();
-      this.#refused++;
-      this.countEnd(null, clientAddress, visitor);
-      return null;
-    }
+    const visitor = this.#handshakes === null ? this.#enter(raw, this.activeRequests.size) : this.#admitted.get(raw)!;
+    if (visitor === null) return null;
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch);
     watch.begin(connection);
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
-    return [connection as R, clientAddress];
+    return [connection as R, clientOf(raw.remoteAddress)];
   };
+
+  /** Lets a connection in; one that the limits don't is aborted, so that its descriptor is free at once. */
+  #enter(raw: RawConnection, active: number): Visitor | null {
+    const visitor = this.#admission!.enter(raw.remoteAddress, active);
+    if (typeof visitor !== "string") return visitor;
+    raw.abort();
+    this.#refuse(raw.remoteAddress, visitor);
+    return null;
+  }
+
+  #refuse(address: Address, reason: EndReason): void {
+    this.#refused++;
+    this.countEnd(null, clientOf(address), reason);
+  }
+
+  /** The connections that are there: those of which there is a request and those of which there is none yet. */
+  get #connections(): number {
+    return this.activeRequests.size + this.#handshakes!.pending;
+  }
+
+  /** The listener with the handshakes of its connections done. The limits come first: whom they don't let in needs no handshake. */
+  #withHandshakes(listener: Listener): OpeningListener {
+    const server = this;
+    return new OpeningListener(listener, {
+      name: "handshake",
+      get timeout() {
+        return handshakeTimeout(server.tls!);
+      },
+      open: (raw) => this.#handshake(raw),
+      failed: (error, address) => {
+        this.#refuse(address, "handshake failed");
+        void this.#tellHandshakeError(error, clientOf(address));
+      },
+      full: () => this.whenFull === "wait" && this.#connections >= this.maxConnections,
+    }, this.requestQueueSize);
+  }
+
+  async #handshake(raw: RawConnection): Promise<RawConnection | null> {
+    const admission = this.#admission!;
+    // It is among them itself.
+    const visitor = this.#enter(raw, this.#connections - 1);
+    if (visitor === null) return null;
+    try {
+      const secured = await this.#tlsContext!.secure(raw);
+      this.#admitted.set(secured, visitor);
+      return secured;
+    } catch (error) {
+      admission.leave(visitor);
+      throw error;
+    }
+  }
+
+  async #tellHandshakeError(error: unknown, clientAddress: Address | null): Promise<void> {
+    try {
+      await this.handleHandshakeError(error, clientAddress);
+    } catch (thrown) {
+      this.reportError(thrown);
+    }
+  }
+}
+
+/** A Unix socket's peer mostly has no address. */
+function clientOf(address: Address): Address | null {
+  return "path" in address && address.path === "" ? null : address;
 }
 
 /** For all servers: what is due at about the same time shares a wake-up. */

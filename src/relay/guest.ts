@@ -10,6 +10,7 @@ import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
 import type { RawDatagramSocket, WorkerStart } from "../runtime.ts";
+import type { TlsInfo } from "../tls.ts";
 import { SendQueue } from "../send_queue.ts";
 import { idleClock, TimerWheel } from "../timer_wheel.ts";
 import {
@@ -132,17 +133,23 @@ class RemoteConnection extends EventedConnection {
   bytesWritten = 0;
   /** What the handler has of it. */
   request!: Connection;
+  #tls: TlsInfo | null;
   #send: (type: number, payload?: Uint8Array) => void;
   #window = WINDOW;
   #owed = 0;
   #holding = false;
   #unsent = new SendQueue((bytes) => this.#take(bytes));
 
-  constructor({ localAddress, remoteAddress }: Opened, send: (type: number, payload?: Uint8Array) => void) {
+  constructor({ localAddress, remoteAddress, tls }: Opened, send: (type: number, payload?: Uint8Array) => void) {
     super();
     this.localAddress = localAddress!;
     this.remoteAddress = remoteAddress!;
+    this.#tls = tls ?? null;
     this.#send = send;
+  }
+
+  override get tls(): TlsInfo | null {
+    return this.#tls;
   }
 
   get unsent(): number {

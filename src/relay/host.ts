@@ -56,8 +56,8 @@ export class Host {
     const done = Promise.withResolvers<void>();
     let relay: ConnectionRelay | null = null;
     if (request instanceof Connection) {
-      const { localAddress, remoteAddress } = request;
-      this.#send(channel, FRAME.OPEN, encodeJson({ clientAddress, localAddress, remoteAddress } satisfies Opened));
+      const { localAddress, remoteAddress, tls } = request;
+      this.#send(channel, FRAME.OPEN, encodeJson({ clientAddress, localAddress, remoteAddress, tls } satisfies Opened));
       for (let sent = 0; unread !== undefined && sent < unread.length; sent += MAX_PAYLOAD) {
         this.#send(channel, FRAME.DATA, unread.subarray(sent, sent + MAX_PAYLOAD));
       }
