@@ -259,7 +259,8 @@ export class HandshakingConnection implements RawConnection {
   onclose = null;
   #raw: RawConnection;
 
-  readonly reading = false;
+  /** The handshake reads. */
+  readonly reading = true;
   /** What the handshake has failed of. */
   error: SocketError | null = null;
 

@@ -89,6 +89,7 @@ export function describeSession(socket: BunTlsSocket): TlsInfo {
 /** A failure of TLS. */
 export function tlsError(cause: unknown, syscall: string, address: Address): SocketError {
   const { message, code } = cause as Error & { code?: string };
+  if (code === "ECONNRESET") return new SocketError(code, { syscall, address, cause });
   const reason = /OPENSSL_internal:(\w+)/.exec(message)?.[1]?.toLowerCase().replaceAll("_", " ") ?? message ?? code;
   return new SocketError("EPROTO", { syscall, address, cause }, `TLS failed: ${reason}`);
 }

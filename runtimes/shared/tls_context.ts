@@ -56,7 +56,8 @@ export function describe(certificate: X509Certificate): PeerCertificate {
     subject,
     issuer,
     subjectAltName: subjectAltName ?? null,
-    serialNumber,
+    // Deno leaves out the zero that makes it whole bytes.
+    serialNumber: serialNumber.length % 2 === 0 ? serialNumber : `0${serialNumber}`,
     fingerprint256,
     validFrom,
     validTo,

@@ -739,6 +739,7 @@ it("STARTTLS: both ends are ours; what was received before it is read is the han
     assertEquals(conn.tls, null);
     await conn.read();
     const { signal } = conn;
+    await conn.write("go");
     // By now the client has begun.
     await until(() => conn.bytesRead > "start".length);
     const upgraded = conn.startTls(tls);
@@ -756,6 +757,7 @@ it("STARTTLS: both ends are ours; what was received before it is read is the han
   await plainServing(Handler, async (server) => {
     const client = await connect(`tcp://localhost:${server.port}`);
     await client.write("start");
+    await client.read();
     await client.startTls({ ca: authority().cert });
     assertEquals(client.tls!.peerCertificate!.commonName, "localhost");
     const sent = "0123456789".repeat(50_000);
