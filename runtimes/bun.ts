@@ -101,6 +101,7 @@ export const bun: Runtime = {
     unixDatagram: true,
     ...unixCapabilities,
     tls: true,
+    tlsKeyKinds: true,
     tlsTruncation: "Bun reports both as the same end; a protocol that marks its own end is safe",
     cores,
     threadMemory,
@@ -275,6 +276,11 @@ class BunConnection extends EventedConnection {
   async secure(settings: TlsSettings, contexts: SecureContexts): Promise<BunConnection> {
     if (this.dead) throw this.closeError("handshake");
     if (this.reading) throw alreadyReading();
+    if (this.readEnded) {
+      // The socket above would wait for what can't come.
+      this.abort();
+      throw new SocketError("ECONNRESET", { syscall: "handshake", address: this.remoteAddress });
+    }
     const handshake = Promise.withResolvers<void>();
     let secured!: BunConnection;
     try {

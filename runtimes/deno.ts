@@ -63,6 +63,7 @@ export const deno: Runtime = {
     },
     ...unixCapabilities,
     tls: true,
+    tlsKeyKinds: true,
     tlsTruncation: true,
     cores,
     threadMemory,

@@ -39,6 +39,7 @@ export const memory: Runtime = {
     abstractNames: true,
     socketPathLength: 107,
     tls: NO_NETWORK,
+    tlsKeyKinds: NO_NETWORK,
     tlsTruncation: NO_NETWORK,
     cores,
     threadMemory,

@@ -26,6 +26,9 @@ export const node: Runtime = {
     unixDatagram: unixDatagramSupport(),
     ...unixCapabilities,
     tls: true,
+    tlsKeyKinds: process.versions.node.startsWith("22.")
+      ? "Node 22 goes on showing the certificate of tls.cert when its key is of another kind; use keys of one kind, or a newer Node"
+      : true,
     tlsTruncation: true,
     cores,
     threadMemory,
@@ -82,7 +85,7 @@ export const node: Runtime = {
     };
   },
 
-  tls: nodeTls,
+  tls: (settings) => nodeTls(settings, node.capabilities.tlsKeyKinds),
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) =>

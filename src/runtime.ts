@@ -26,6 +26,8 @@ export interface Capabilities {
   readonly abstractNames: true | string;
   /** Connections can be secured by TLS. `true`, or what would make it work. */
   readonly tls: true | string;
+  /** `tls.sni` can have keys of another kind (EC, RSA) than `tls.key`. `true`, or what would make it work. */
+  readonly tlsKeyKinds: true | string;
   /**
    * An end of the stream that TLS vouches for (close_notify) is told from one that anybody on the way could have made; without it
    * both look like an ordinary end. `true`, or what would make it work.

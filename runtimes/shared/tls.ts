@@ -22,8 +22,8 @@ export function tlsOverConnection(settings: TlsSettings, contexts: SecureContext
 }
 
 /** An adapter's `tls()` that has nothing better. */
-export async function nodeTls(settings: TlsSettings): Promise<TlsContext> {
-  return tlsOverConnection(settings, await readContexts(settings));
+export async function nodeTls(settings: TlsSettings, keyKinds: true | string = true): Promise<TlsContext> {
+  return tlsOverConnection(settings, await readContexts(settings, keyKinds));
 }
 
 /** Bytes of one write that the writer need not wait for when there is no other on its way. */

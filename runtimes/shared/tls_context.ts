@@ -1,6 +1,6 @@
 import type { KeyObject, X509Certificate } from "node:crypto";
 import type * as tls from "node:tls";
-import { SocketError } from "../../src/errors.ts";
+import { SocketError, UnsupportedError } from "../../src/errors.ts";
 import type { TlsSettings } from "../../src/runtime.ts";
 import type { PeerCertificate, TlsCertificate } from "../../src/tls.ts";
 
@@ -31,13 +31,14 @@ export interface SecureContexts {
 }
 
 /** Reads and checks what the settings name. */
-export async function readContexts(settings: TlsSettings): Promise<SecureContexts> {
+export async function readContexts(settings: TlsSettings, keyKinds: true | string = true): Promise<SecureContexts> {
   const authorities = await Promise.all(settings.ca.map((one) => readPem(one, "tls.ca")));
   for (const pem of authorities) checkAuthorities(pem);
   const make = async (pair: TlsCertificate | null, what: string) => secureContext(settings, authorities, await read(pair, what));
   const fallback = await make(settings.certificate, "tls");
   const named = new Map<string, tls.SecureContext>();
   for (const [name, pair] of settings.sni) named.set(name, await make(pair, `tls.sni[${JSON.stringify(name)}]`));
+  if (keyKinds !== true) await checkKeyKinds(settings, keyKinds);
   return {
     fallback,
     find(servername) {
@@ -104,6 +105,15 @@ function checkPair(what: string, cert: string, key: string): void {
   if (!certificate.checkPrivateKey(privateKey)) {
     const { commonName } = describe(certificate);
     throw new TypeError(`${what}.key is not the key of ${what}.cert, whose subject is ${commonName ?? certificate.subject}`);
+  }
+}
+
+async function checkKeyKinds({ certificate, sni }: TlsSettings, keyKinds: string): Promise<void> {
+  const { createPrivateKey } = process.getBuiltinModule("node:crypto");
+  const kindOf = async (pair: TlsCertificate) => createPrivateKey(await readPem(pair.key, "tls.key")).asymmetricKeyType;
+  for (const [name, pair] of sni) {
+    if (await kindOf(pair) === await kindOf(certificate!)) continue;
+    throw new UnsupportedError(`the key of tls.sni[${JSON.stringify(name)}] is of another kind than tls.key: ${keyKinds}`);
   }
 }
 

@@ -125,23 +125,26 @@ const local = () => certificate("localhost");
 
 // What is agreed on.
 
-withOpenssl("the handler sees the version and the cipher, and bytes come back", () =>
-  serving(local(), TellingHandler, async (server) => {
-    for (const version of ["TLSv1.2", "TLSv1.3"]) {
-      const client = new SClient(server.port, version === "TLSv1.2" ? "-tls1_2" : "-tls1_3", "-servername", "localhost");
-      const { protocol, cipher, ...rest } = await client.told();
-      assertEquals(protocol, version);
-      assert(/^TLS_(ECDHE_ECDSA_WITH_)?(AES_(128|256)_GCM|CHACHA20_POLY1305)_SHA(256|384)$/.test(cipher), cipher);
-      assertEquals(rest, { alpnProtocol: null, servername: "localhost", resumed: false, peerCertificate: null });
-      client.send("hello\n");
-      assertEquals(await client.line(), "hello");
-      assertEquals(await client.leave(), "localhost");
-      assert(client.stderr.includes("Verification: OK"), client.stderr);
-    }
-    await until(() => server.activeRequests.size === 0);
-    assertEquals(server.errors, []);
-    assertEquals(server.failures, []);
-  }));
+withOpenssl(
+  "the handler sees the version and the cipher, and bytes come back",
+  () =>
+    serving(local(), TellingHandler, async (server) => {
+      for (const version of ["TLSv1.2", "TLSv1.3"]) {
+        const client = new SClient(server.port, version === "TLSv1.2" ? "-tls1_2" : "-tls1_3", "-servername", "localhost");
+        const { protocol, cipher, ...rest } = await client.told();
+        assertEquals(protocol, version);
+        assert(/^TLS_(ECDHE_ECDSA_WITH_)?(AES_(128|256)_GCM|CHACHA20_POLY1305)_SHA(256|384)$/.test(cipher), cipher);
+        assertEquals(rest, { alpnProtocol: null, servername: "localhost", resumed: false, peerCertificate: null });
+        client.send("hello\n");
+        assertEquals(await client.line(), "hello");
+        assertEquals(await client.leave(), "localhost");
+        assert(client.stderr.includes("Verification: OK"), client.stderr);
+      }
+      await until(() => server.activeRequests.size === 0);
+      assertEquals(server.errors, []);
+      assertEquals(server.failures, []);
+    }),
+);
 
 withOpenssl("nothing below TLS 1.2, and with minVersion nothing below 1.3; counted and reported", async () => {
   await serving(local(), EchoHandler, async (server) => {
@@ -164,7 +167,8 @@ withOpenssl("nothing below TLS 1.2, and with minVersion nothing below 1.3; count
 });
 
 withOpenssl("SNI: each name gets its certificate, also by wildcard; others and none get the first", () => {
-  const sni = { "b.test": certificate("b.test"), "*.c.test": certificate("*.c.test", "ca", "rsa") };
+  const kind = capabilities.tlsKeyKinds === true ? "rsa" : "ec";
+  const sni = { "b.test": certificate("b.test"), "*.c.test": certificate("*.c.test", "ca", kind) };
   return serving({ ...local(), sni }, TellingHandler, async (server) => {
     for (
       const [asked, given] of [
@@ -187,17 +191,20 @@ withOpenssl("SNI: each name gets its certificate, also by wildcard; others and n
   });
 });
 
-withOpenssl("ALPN: the server's preference decides; a client with others only is refused, one with none is not", () =>
-  serving({ ...local(), alpnProtocols: ["first", "second"] }, TellingHandler, async (server) => {
-    for (const [offered, agreed] of [["second,first", "first"], ["x,second", "second"], ["", null]] as const) {
-      const client = new SClient(server.port, ...(offered === "" ? [] : ["-alpn", offered]));
-      assertEquals((await client.told()).alpnProtocol, agreed);
-      await client.leave();
-    }
-    assert(/no application protocol/.test(await new SClient(server.port, "-alpn", "x").refused()));
-    await until(() => server.failures.length === 1);
-    assertEquals(server.failures[0]![0], "EPROTO");
-  }));
+withOpenssl(
+  "ALPN: the server's preference decides; a client with others only is refused, one with none is not",
+  () =>
+    serving({ ...local(), alpnProtocols: ["first", "second"] }, TellingHandler, async (server) => {
+      for (const [offered, agreed] of [["second,first", "first"], ["x,second", "second"], ["", null]] as const) {
+        const client = new SClient(server.port, ...(offered === "" ? [] : ["-alpn", offered]));
+        assertEquals((await client.told()).alpnProtocol, agreed);
+        await client.leave();
+      }
+      assert(/no application protocol/.test(await new SClient(server.port, "-alpn", "x").refused()));
+      await until(() => server.failures.length === 1);
+      assertEquals(server.failures[0]![0], "EPROTO");
+    }),
+);
 
 withOpenssl("an RSA certificate, and PEM text in place of paths", () => {
   const { cert, key } = certificate("localhost", "ca", "rsa");
@@ -215,44 +222,47 @@ const given = ({ cert, key }: { cert: string; key: string }) => ["-cert", cert, 
 
 for (const clientCertificate of ["require", "request"] as const) {
   for (const version of ["-tls1_2", "-tls1_3"]) {
-    withOpenssl(`client certificates, ${clientCertificate}, ${version}: the handler sees one that has been verified`, () =>
-      serving({ ...local(), ca: authority().cert, clientCertificate }, TellingHandler, async (server) => {
-        const shown = certificate("client");
-        const client = new SClient(server.port, version, ...given(shown));
-        const { peerCertificate } = await client.told();
-        assertEquals(peerCertificate?.commonName, "client");
-        assertEquals(peerCertificate?.subject, "O=Test\nCN=client");
-        assertEquals(peerCertificate?.issuer, "CN=ca");
-        assertEquals(peerCertificate?.subjectAltName, "DNS:client");
-        assert(new Date(peerCertificate!.validTo) > new Date(peerCertificate!.validFrom));
-        const fingerprint = await run("openssl", ["x509", "-in", shown.cert, "-noout", "-sha256", "-fingerprint", "-serial"]);
-        assertEquals(
-          fingerprint.stdout.trim().split("\n").map((line) => line.replace(/.*=/, "")),
-          [peerCertificate!.fingerprint256, peerCertificate!.serialNumber],
-        );
-        assertEquals(peerCertificate!.pem.trim(), readFileSync(shown.cert, "utf8").trim());
-        await client.leave();
+    withOpenssl(
+      `client certificates, ${clientCertificate}, ${version}: the handler sees one that has been verified`,
+      () =>
+        serving({ ...local(), ca: authority().cert, clientCertificate }, TellingHandler, async (server) => {
+          const shown = certificate("client");
+          const client = new SClient(server.port, version, ...given(shown));
+          const { peerCertificate } = await client.told();
+          assertEquals(peerCertificate?.commonName, "client");
+          assertEquals(peerCertificate?.subject, "O=Test\nCN=client");
+          assertEquals(peerCertificate?.issuer, "CN=ca");
+          assertEquals(peerCertificate?.subjectAltName, "DNS:client");
+          assert(new Date(peerCertificate!.validTo) > new Date(peerCertificate!.validFrom));
+          const fingerprint = await run("openssl", ["x509", "-in", shown.cert, "-noout", "-sha256", "-fingerprint", "-serial"]);
+          assertEquals(
+            fingerprint.stdout.trim().split("\n").map((line) => line.replace(/.*=/, "")),
+            [peerCertificate!.fingerprint256, peerCertificate!.serialNumber],
+          );
+          assertEquals(peerCertificate!.pem.trim(), readFileSync(shown.cert, "utf8").trim());
+          await client.leave();
 
-        // Somebody else vouches for it, and has the same name.
-        for (const bad of [certificate("client", "mallory"), authority("self")]) {
-          assert(!(await new SClient(server.port, version, ...given(bad)).finish()).stdout.includes("{"));
-        }
-        await until(() => server.failures.length === 2);
-        for (const [code, message] of server.failures) {
-          assertEquals(code, "EPROTO");
-          assert(/the client's certificate: \w+/.test(message), message);
-        }
+          // Somebody else vouches for it, and has the same name.
+          for (const bad of [certificate("client", "mallory"), authority("self")]) {
+            assert(!(await new SClient(server.port, version, ...given(bad)).finish()).stdout.includes("{"));
+          }
+          await until(() => server.failures.length === 2);
+          for (const [code, message] of server.failures) {
+            assertEquals(code, "EPROTO");
+            assert(/the client's certificate: \w+/.test(message), message);
+          }
 
-        const without = new SClient(server.port, version);
-        if (clientCertificate === "request") {
-          assertEquals((await without.told()).peerCertificate, null);
-          await without.leave();
-        } else {
-          assert(!(await without.finish()).stdout.includes("{"));
-          await until(() => server.failures.length === 3);
-        }
-        assertEquals(server.stats.accepted, clientCertificate === "request" ? 2 : 1);
-      }));
+          const without = new SClient(server.port, version);
+          if (clientCertificate === "request") {
+            assertEquals((await without.told()).peerCertificate, null);
+            await without.leave();
+          } else {
+            assert(!(await without.finish()).stdout.includes("{"));
+            await until(() => server.failures.length === 3);
+          }
+          assertEquals(server.stats.accepted, clientCertificate === "request" ? 2 : 1);
+        }),
+    );
   }
 }
 
@@ -266,52 +276,62 @@ withOpenssl("a certificate that nobody asked for is not looked at", () =>
 // Sessions.
 
 for (const version of ["-tls1_2", "-tls1_3"]) {
-  withOpenssl(`sessions are resumed, ${version}, and whoever has shown a certificate is still known`, () =>
-    withFolder((folder) =>
-      serving(
-        { ...local(), ca: authority().cert, clientCertificate: "request" },
-        TellingHandler,
-        async (server) => {
-          for (const [label, shown] of [["with", given(certificate("client"))], ["without", []]] as const) {
-            const session = join(folder, label);
-            const args = [version, "-servername", "localhost", ...shown];
-            const first = new SClient(server.port, ...args, "-sess_out", session);
-            const told = await first.told();
-            assertEquals(told.resumed, false);
-            // With TLS 1.3 the ticket comes after the handshake: by now it has.
-            first.send("x\n");
-            await first.line();
-            await first.leave();
-            const second = new SClient(server.port, ...args, "-sess_in", session);
-            const { resumed, peerCertificate } = await second.told();
-            assertEquals(resumed, true);
-            assertEquals(peerCertificate, told.peerCertificate);
-            await second.leave();
-          }
-        },
-      )
-    ));
-
-  withOpenssl(`a session of another server, ${version}, does not stand in for a certificate that this one requires`, () =>
-    withFolder((folder) =>
-      serving(local(), TellingHandler, (lax) =>
-        serving({ ...local(), ca: authority("mallory").cert, clientCertificate: "request" }, TellingHandler, (other) =>
-          serving({ ...local(), ca: authority().cert, clientCertificate: "require" }, TellingHandler, async (strict) => {
-            for (const [server, shown] of [[lax, []], [other, given(certificate("client", "mallory"))]] as const) {
-              const session = join(folder, String(server.port));
+  withOpenssl(
+    `sessions are resumed, ${version}, and whoever has shown a certificate is still known`,
+    () =>
+      withFolder((folder) =>
+        serving(
+          { ...local(), ca: authority().cert, clientCertificate: "request" },
+          TellingHandler,
+          async (server) => {
+            for (const [label, shown] of [["with", given(certificate("client"))], ["without", []]] as const) {
+              const session = join(folder, label);
               const args = [version, "-servername", "localhost", ...shown];
               const first = new SClient(server.port, ...args, "-sess_out", session);
-              await first.told();
+              const told = await first.told();
+              assertEquals(told.resumed, false);
+              // With TLS 1.3 the ticket comes after the handshake: by now it has.
               first.send("x\n");
               await first.line();
               await first.leave();
-              const { stdout } = await new SClient(strict.port, ...args, "-sess_in", session).finish();
-              assertEquals(stdout, "");
+              const second = new SClient(server.port, ...args, "-sess_in", session);
+              const { resumed, peerCertificate } = await second.told();
+              assertEquals(resumed, true);
+              assertEquals(peerCertificate, told.peerCertificate);
+              await second.leave();
             }
-            await until(() => strict.failures.length === 2);
-            assertEquals(strict.stats.accepted, 0);
-          })))
-    ));
+          },
+        )
+      ),
+  );
+
+  withOpenssl(
+    `a session of another server, ${version}, does not stand in for a certificate that this one requires`,
+    () =>
+      withFolder((folder) =>
+        serving(
+          local(),
+          TellingHandler,
+          (lax) =>
+            serving({ ...local(), ca: authority("mallory").cert, clientCertificate: "request" }, TellingHandler, (other) =>
+              serving({ ...local(), ca: authority().cert, clientCertificate: "require" }, TellingHandler, async (strict) => {
+                for (const [server, shown] of [[lax, []], [other, given(certificate("client", "mallory"))]] as const) {
+                  const session = join(folder, String(server.port));
+                  const args = [version, "-servername", "localhost", ...shown];
+                  const first = new SClient(server.port, ...args, "-sess_out", session);
+                  await first.told();
+                  first.send("x\n");
+                  await first.line();
+                  await first.leave();
+                  const { stdout } = await new SClient(strict.port, ...args, "-sess_in", session).finish();
+                  assertEquals(stdout, "");
+                }
+                await until(() => strict.failures.length === 2);
+                assertEquals(strict.stats.accepted, 0);
+              })),
+        )
+      ),
+  );
 }
 
 // Handshakes that fail.
@@ -537,15 +557,18 @@ withOpenssl("an end without close_notify is not taken for the end of what the pe
   });
 });
 
-withOpenssl("the server's end is marked as one, also when the handler returns at once", () =>
-  serving(local(), handler((conn) => void conn.write("x".repeat(300_000))), async (server) => {
-    for (const version of ["-tls1_2", "-tls1_3"]) {
-      const { status, stdout, stderr } = await new SClient(server.port, version, "-ign_eof").finish();
-      assertEquals(stdout.length, 300_000);
-      assert(!/eof|error/i.test(stderr), stderr);
-      assertEquals(status, 0);
-    }
-  }));
+withOpenssl(
+  "the server's end is marked as one, also when the handler returns at once",
+  () =>
+    serving(local(), handler((conn) => void conn.write("x".repeat(300_000))), async (server) => {
+      for (const version of ["-tls1_2", "-tls1_3"]) {
+        const { status, stdout, stderr } = await new SClient(server.port, version, "-ign_eof").finish();
+        assertEquals(stdout.length, 300_000);
+        assert(!/eof|error/i.test(stderr), stderr);
+        assertEquals(status, 0);
+      }
+    }),
+);
 
 // Servers that can't be.
 
@@ -578,6 +601,10 @@ it("options that are none are errors before anything is bound", async () => {
   assert((await refusal({ cert: key, key })).startsWith("TypeError: tls.cert must be a certificate: "));
   assert((await refusal({ cert, key, ca: key })).startsWith("TypeError: tls.ca must hold certificates in PEM text"));
   assert((await refusal({ cert, key, clientCertificate: "require" })).startsWith("TypeError: tls.clientCertificate is"));
+  if (capabilities.tlsKeyKinds !== true) {
+    const sni = { "b.test": certificate("b.test", "ca", "rsa") };
+    assert((await refusal({ cert, key, sni })).startsWith('UnsupportedError: the key of tls.sni["b.test"] is of another kind'));
+  }
   // Options of the other kind of server.
   const udp = new AsyncUDPServer("udp://127.0.0.1:0", handler(() => {}) as never, { tls: local() } as object);
   await assertRejects(() => udp.activate(), TypeError, "tls secures connections, not datagrams");
@@ -835,33 +862,39 @@ class HttpHandler extends StreamRequestHandler {
   }
 }
 
-testWith("curl", "tls: curl: 4 MiB down, 4 MiB up, with and without a certificate of its own", () =>
-  withFolder((folder) =>
-    serving({ ...local(), ca: authority().cert, clientCertificate: "request" }, HttpHandler, async (server) => {
-      const url = `https://localhost:${server.port}/`;
-      const { cert, key } = certificate("client");
-      const args = ["-sS", "--cacert", authority().cert, "--connect-to", `localhost:${server.port}:127.0.0.1:${server.port}`];
-      const file = join(folder, "big");
-      for (const more of [[], ["--cert", cert, "--key", key], ["--tls-max", "1.2"]]) {
-        const down = await run("curl", [...args, ...more, "-o", file, url]);
-        assertEquals([down.status, down.stderr], [0, ""]);
-        assertEquals(readFileSync(file, "utf8"), "0123456789abcdef".repeat(1 << 18));
-        const up = await run("curl", [...args, ...more, "-H", "expect:", "--data-binary", `@${file}`, url]);
-        assertEquals([up.status, up.stderr, up.stdout], [0, "", String(1 << 22)]);
-      }
-      assertEquals(server.errors, []);
-      // A stranger's certificate is no good, and neither is the server's to who does not know its authority.
-      const stranger = certificate("client", "mallory");
-      assert((await run("curl", [...args, "--cert", stranger.cert, "--key", stranger.key, url])).status !== 0);
-      assertEquals((await run("curl", ["-sS", url])).status, 60);
-    })
-  ));
+testWith(
+  "curl",
+  "tls: curl: 4 MiB down, 4 MiB up, with and without a certificate of its own",
+  () =>
+    withFolder((folder) =>
+      serving({ ...local(), ca: authority().cert, clientCertificate: "request" }, HttpHandler, async (server) => {
+        const url = `https://localhost:${server.port}/`;
+        const { cert, key } = certificate("client");
+        const args = ["-sS", "--cacert", authority().cert, "--connect-to", `localhost:${server.port}:127.0.0.1:${server.port}`];
+        const file = join(folder, "big");
+        for (const more of [[], ["--cert", cert, "--key", key], ["--tls-max", "1.2"]]) {
+          const down = await run("curl", [...args, ...more, "-o", file, url]);
+          assertEquals([down.status, down.stderr], [0, ""]);
+          assertEquals(readFileSync(file, "utf8"), "0123456789abcdef".repeat(1 << 18));
+          const up = await run("curl", [...args, ...more, "-H", "expect:", "--data-binary", `@${file}`, url]);
+          assertEquals([up.status, up.stderr, up.stdout], [0, "", String(1 << 22)]);
+        }
+        assertEquals(server.errors, []);
+        // A stranger's certificate is no good, and neither is the server's to who does not know its authority.
+        const stranger = certificate("client", "mallory");
+        assert((await run("curl", [...args, "--cert", stranger.cert, "--key", stranger.key, url])).status !== 0);
+        assertEquals((await run("curl", ["-sS", url])).status, 60);
+      })
+    ),
+);
 
 testWith("sslscan", "tls: sslscan: no protocol below TLS 1.2, no weak cipher", async () => {
   for (const kind of ["ec", "rsa"] as const) {
     await serving(certificate("localhost", "ca", kind), EchoHandler, async (server) => {
-      const { stdout } = await run("sslscan", ["--no-colour", `127.0.0.1:${server.port}`]);
-      const states = [...stdout.matchAll(/^(SSLv\d|TLSv[\d.]+)\s+(enabled|disabled)/gm)].map(([, what, state]) => `${what} ${state}`);
+      const { stdout } = await run("sslscan", ["--no-colour", "--no-groups", `127.0.0.1:${server.port}`]);
+      const states = [...stdout.matchAll(/^(SSLv\d|TLSv[\d.]+)\s+(enabled|disabled)/gm)].map(([, what, state]) =>
+        `${what} ${state}`
+      );
       assertEquals(states, [
         "SSLv2 disabled",
         "SSLv3 disabled",
@@ -870,7 +903,9 @@ testWith("sslscan", "tls: sslscan: no protocol below TLS 1.2, no weak cipher", a
         "TLSv1.2 enabled",
         "TLSv1.3 enabled",
       ]);
-      const ciphers = [...stdout.matchAll(/^(?:Preferred|Accepted)\s+TLSv1\.[23]\s+\d+ bits\s+(\S+)/gm)].map(([, cipher]) => cipher!);
+      const ciphers = [...stdout.matchAll(/^(?:Preferred|Accepted)\s+TLSv1\.[23]\s+\d+ bits\s+(\S+)/gm)].map(([, cipher]) =>
+        cipher!
+      );
       assert(ciphers.length >= 6, stdout);
       for (const cipher of ciphers) assert(/^(TLS_|ECDHE-(ECDSA|RSA)-).*(GCM|POLY1305)/.test(cipher), cipher);
       assert(/Session renegotiation not supported/.test(stdout), stdout);
