@@ -1,13 +1,27 @@
 import { type Address, inetAddress, ipFamily } from "../src/address.ts";
-import { SocketError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { SocketError, UnsupportedError } from "../src/errors.ts";
+import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime, TlsContext, TlsSettings } from "../src/runtime.ts";
+import type { TlsInfo } from "../src/tls.ts";
 import { bindDatagram } from "./bun/datagram.ts";
+import {
+  type BunTlsSocket,
+  describeSession,
+  type OnServerName,
+  onServerName,
+  peerRefusal,
+  tlsError,
+  type UpgradeOptions,
+  upgradeOptions,
+} from "./bun/tls.ts";
 import { probe } from "./bun/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
+import { alreadyReading } from "../src/connection.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
+import { tlsOverConnection } from "./shared/tls.ts";
+import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -23,15 +37,17 @@ interface BunApi {
 
 interface SocketOptions {
   allowHalfOpen: boolean;
-  socket: {
-    binaryType: "uint8array";
-    open(socket: BunSocket): void;
-    data(socket: BunSocket, chunk: Uint8Array): void;
-    end(socket: BunSocket): void;
-    drain(socket: BunSocket): void;
-    close(socket: BunSocket, error?: Error): void;
-    error(socket: BunSocket, error: Error): void;
-  };
+  socket: SocketCallbacks;
+}
+
+interface SocketCallbacks {
+  binaryType: "uint8array";
+  open(socket: BunSocket): void;
+  data(socket: BunSocket, chunk: Uint8Array): void;
+  end(socket: BunSocket): void;
+  drain(socket: BunSocket): void;
+  close(socket: BunSocket, error?: Error): void;
+  error(socket: BunSocket, error: Error): void;
 }
 
 interface BunListener {
@@ -50,12 +66,22 @@ interface BunSocket {
   write(bytes: Uint8Array): number;
   shutdown(): void;
   end(): void;
+  close(): void;
   terminate(): void;
   pause(): void;
   resume(): void;
   setNoDelay(on: boolean): boolean;
   setKeepAlive(on: boolean, delay: number): boolean;
   unref(): void;
+  /** As of a server, and with `initialData`, not in Bun's types. Gives the socket below, which sees what is encrypted, and the one on it. */
+  upgradeTLS(
+    options: UpgradeOptions & { socket: TlsCallbacks; initialData: Uint8Array },
+  ): [below: BunSocket, above: BunSocket & BunTlsSocket];
+}
+
+interface TlsCallbacks extends SocketCallbacks {
+  handshake(socket: BunSocket & BunTlsSocket, success: boolean, verifyError: Error | null): void;
+  serverName?: OnServerName;
 }
 
 const Bun = (globalThis as { Bun?: BunApi }).Bun!;
@@ -74,6 +100,9 @@ export const bun: Runtime = {
     keepAliveDelay: true,
     unixDatagram: true,
     ...unixCapabilities,
+    tls: true,
+    tlsKeyKinds: true,
+    tlsTruncation: "Bun reports both as the same end; a protocol that marks its own end is safe",
     cores,
     threadMemory,
   },
@@ -150,6 +179,20 @@ export const bun: Runtime = {
     }
   },
 
+  async tls(settings: TlsSettings): Promise<TlsContext> {
+    const contexts = await readContexts(settings);
+    const overConnection = tlsOverConnection(settings, contexts);
+    return {
+      async secure(raw) {
+        if (raw instanceof BunConnection) return await raw.secure(settings, contexts);
+        // In a worker thread there is no socket. `node:tls` takes any connection, but Bun's has no SNI then.
+        if (settings.sni.size === 0) return await overConnection.secure(raw);
+        raw.abort();
+        throw new UnsupportedError("tls.sni can't be had on Bun in a worker: begin TLS in the server's own thread");
+      },
+    };
+  },
+
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
@@ -160,7 +203,7 @@ export const bun: Runtime = {
 const UNNAMED: Address = { transport: "unix", path: "" };
 
 /** Shared by all connections: Bun hands the socket to each, and the socket its connection. */
-const callbacks: SocketOptions["socket"] = {
+const callbacks: SocketCallbacks = {
   binaryType: "uint8array",
   open() {},
   data(socket, chunk) {
@@ -209,6 +252,9 @@ class BunConnection extends EventedConnection {
   bytesWritten = 0;
   #socket: BunSocket;
   #unsent: SendQueue | null = null;
+  /** While a TLS handshake is under way. */
+  #handshake: PromiseWithResolvers<void> | null = null;
+  #tls: TlsInfo | null = null;
 
   constructor(socket: BunSocket, local: Address) {
     super();
@@ -220,6 +266,57 @@ class BunConnection extends EventedConnection {
 
   get unsent(): number {
     return this.#unsent?.size ?? 0;
+  }
+
+  override get tls(): TlsInfo | null {
+    return this.#tls;
+  }
+
+  /** The connection with TLS on this one's socket. This one is good for nothing more then but to be aborted. */
+  async secure(settings: TlsSettings, contexts: SecureContexts): Promise<BunConnection> {
+    if (this.dead) throw this.closeError("handshake");
+    if (this.reading) throw alreadyReading();
+    if (this.readEnded) {
+      // The socket above would wait for what can't come.
+      this.abort();
+      throw new SocketError("ECONNRESET", { syscall: "handshake", address: this.remoteAddress });
+    }
+    const handshake = Promise.withResolvers<void>();
+    let secured!: BunConnection;
+    try {
+      const [below, above] = this.#socket.upgradeTLS({
+        ...upgradeOptions(settings, contexts),
+        initialData: this.takeReceived(),
+        socket: {
+          ...callbacks,
+          open: (socket) => {
+            secured = socket.data = new BunConnection(socket, this.localAddress);
+            secured.#handshake = handshake;
+          },
+          handshake: (socket, success, error) => {
+            const refusal = success ? peerRefusal(socket, settings, error) : null;
+            if (success && refusal === null) return secured.#established(describeSession(socket));
+            secured.gone(tlsError(success ? new Error(refusal!) : error, "handshake", this.remoteAddress));
+            socket.close();
+          },
+          error: (_socket, error) => secured.gone(tlsError(error, "read", this.remoteAddress)),
+          ...(settings.sni.size > 0 ? { serverName: onServerName(contexts) } : {}),
+        },
+      });
+      // It would go on receiving what is encrypted.
+      below.data = NOBODY;
+      this.#socket = above;
+    } catch (cause) {
+      this.abort();
+      throw tlsError(cause, "handshake", this.remoteAddress);
+    }
+    try {
+      await handshake.promise;
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    return secured;
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -277,15 +374,31 @@ class BunConnection extends EventedConnection {
   gone(error: SocketError | null): void {
     this.lost(error);
     this.#unsent?.fail(this.closeError("write"));
+    if (this.#handshake === null) return;
+    this.#handshake.reject(error ?? new SocketError("ECONNRESET", { syscall: "handshake", address: this.remoteAddress }));
+    this.#handshake = null;
   }
 
   protected finish(): void {
-    if (this.#unsent === null || this.#unsent.empty) this.#socket.end();
-    else this.#unsent.drained().then(() => this.#socket.end(), ignore);
+    if (this.#unsent === null || this.#unsent.empty) this.#end();
+    else this.#unsent.drained().then(() => this.#end(), ignore);
   }
 
   protected destroy(): void {
     this.#socket.terminate();
+  }
+
+  #end(): void {
+    if (this.#tls === null) return void this.#socket.end();
+    // With TLS, end() waits for the peer's close_notify.
+    this.#socket.shutdown();
+    this.#socket.close();
+  }
+
+  #established(tls: TlsInfo): void {
+    this.#tls = tls;
+    this.#handshake?.resolve();
+    this.#handshake = null;
   }
 
   protected pause(): void {
@@ -296,3 +409,6 @@ class BunConnection extends EventedConnection {
     this.#socket.resume();
   }
 }
+
+/** In place of the connection of a socket that nobody listens to any more. */
+const NOBODY = { received() {}, ended() {}, drained() {}, gone() {} } as unknown as BunConnection;

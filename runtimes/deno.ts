@@ -9,6 +9,7 @@ import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
+import { nodeTls } from "./shared/tls.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
@@ -61,6 +62,9 @@ export const deno: Runtime = {
       return unixDatagramSupport();
     },
     ...unixCapabilities,
+    tls: true,
+    tlsKeyKinds: true,
+    tlsTruncation: true,
     cores,
     threadMemory,
     keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
@@ -128,6 +132,7 @@ export const deno: Runtime = {
     }
   },
 
+  tls: nodeTls,
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, childCommand),
@@ -158,7 +163,7 @@ class DenoConnection implements RawConnection {
   #reading = false;
   #readEnded = false;
   #watching = false;
-  /** A read that was begun only to notice the peer's end. */
+  /** A read that was begun only to notice the peer's end, or bytes that come first. */
   #ahead: Promise<Uint8Array | null> | null = null;
   #writing = false;
   #lastWrite: Promise<void> | null = null;
@@ -175,6 +180,10 @@ class DenoConnection implements RawConnection {
     this.remoteAddress = toAddress(conn.remoteAddr);
   }
 
+  get tls(): null {
+    return null;
+  }
+
   get reading(): boolean {
     return this.#reading && this.#ahead === null;
   }
@@ -184,15 +193,15 @@ class DenoConnection implements RawConnection {
   }
 
   read(): Promise<Uint8Array | null> {
-    if (!this.#watching) return this.#pull(false) as Promise<Uint8Array | null>;
+    if (this.#ahead === null && !this.#watching) return this.#pull(false) as Promise<Uint8Array | null>;
     const chunk = this.#ahead ?? (this.#pull(false) as Promise<Uint8Array | null>);
     this.#ahead = null;
-    chunk.then(() => this.#readAhead(), ignore);
+    if (this.#watching) chunk.then(() => this.#readAhead(), ignore);
     return chunk;
   }
 
   next(): Promise<IteratorResult<Uint8Array>> {
-    if (!this.#watching) return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+    if (this.#ahead === null && !this.#watching) return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
     return this.read().then((value) => value === null ? DONE : { done: false, value });
   }
 
@@ -222,6 +231,11 @@ class DenoConnection implements RawConnection {
   abort(): void {
     this.#closing = true;
     this.#release(null);
+  }
+
+  beginWith(bytes: Uint8Array): void {
+    this.bytesRead = bytes.length;
+    if (bytes.length > 0) this.#ahead = Promise.resolve(bytes);
   }
 
   watch(): void {

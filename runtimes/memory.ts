@@ -1,5 +1,5 @@
 import { type Address, formatAddress, inetAddress } from "../src/address.ts";
-import { SocketError } from "../src/errors.ts";
+import { SocketError, UnsupportedError } from "../src/errors.ts";
 import type {
   BindOptions,
   ConnectOptions,
@@ -8,6 +8,7 @@ import type {
   RawConnection,
   RawDatagramSocket,
   Runtime,
+  TlsContext,
 } from "../src/runtime.ts";
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
@@ -18,6 +19,7 @@ import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
 
 const NO_PORTS = "addresses in memory belong to one listener; use the runtime's own sockets";
+const NO_NETWORK = "no network is in between; use the runtime's own sockets";
 const listeners = new Map<string, ArrivalQueue<RawConnection>>();
 let lastPort = 49_151;
 
@@ -36,6 +38,9 @@ export const memory: Runtime = {
     unixDatagram: true,
     abstractNames: true,
     socketPathLength: 107,
+    tls: NO_NETWORK,
+    tlsKeyKinds: NO_NETWORK,
+    tlsTruncation: NO_NETWORK,
     cores,
     threadMemory,
   },
@@ -74,6 +79,10 @@ export const memory: Runtime = {
     const [client, server] = MemoryConnection.pair(from, address);
     if (!queue.offer(server)) server.hold();
     return client;
+  },
+
+  tls(): Promise<TlsContext> {
+    return Promise.reject(new UnsupportedError(`TLS in memory: ${NO_NETWORK}`));
   },
 
   // deno-lint-ignore require-await

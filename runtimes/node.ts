@@ -8,6 +8,7 @@ import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
+import { nodeTls } from "./shared/tls.ts";
 import { resolveHost, toSocketError } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -24,6 +25,11 @@ export const node: Runtime = {
     keepAliveDelay: true,
     unixDatagram: unixDatagramSupport(),
     ...unixCapabilities,
+    tls: true,
+    tlsKeyKinds: process.versions.node.startsWith("22.")
+      ? "Node 22 goes on showing the certificate of tls.cert when its key is of another kind; use keys of one kind, or a newer Node"
+      : true,
+    tlsTruncation: true,
     cores,
     threadMemory,
   },
@@ -79,6 +85,7 @@ export const node: Runtime = {
     };
   },
 
+  tls: (settings) => nodeTls(settings, node.capabilities.tlsKeyKinds),
   bind: bindDatagram,
   spawnThread,
   spawnProcess: (options) =>

@@ -6,6 +6,8 @@ export interface InetAddress {
   readonly hostname: string;
   /** A port from 0 to 65535; 0 asks for a free one. */
   readonly port: number;
+  /** Whether TLS is spoken there: the address is written `tls://host:port`. TCP only. */
+  readonly tls?: true;
 }
 
 /** A Unix-domain address: a path in the file system, or on Linux an abstract name, which begins with a NUL. */
@@ -22,12 +24,12 @@ export type Address = InetAddress | UnixAddress;
 /** What a socket speaks: TCP, UDP, Unix stream or Unix datagram. */
 export type Transport = Address["transport"];
 
-const INET = /^(tcp|udp):\/\/(?:\[([^[\]]*)\]|([^:]*)):([^:]*)$/;
+const INET = /^(tcp|tls|udp):\/\/(?:\[([^[\]]*)\]|([^:]*)):([^:]*)$/;
 const UNIX = /^(unix|unixgram):([^]*)$/;
-const GRAMMAR = "tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (an IPv6 host in brackets)";
+const GRAMMAR = "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (an IPv6 host in brackets)";
 
 /**
- * Reads an address as a person types it: `tcp://host:port`, `udp://host:port`, `unix:/path` or `unixgram:/path`.
+ * Reads an address as a person types it: `tcp://host:port`, `tls://host:port`, `udp://host:port`, `unix:/path` or `unixgram:/path`.
  *
  * @param text The address. An IPv6 host stands in brackets, as in a URL (RFC 3986, section 3.2.2). An abstract name (unix(7), Linux) is
  * written `unix:\0name`, with a backslash and a zero, as nobody can type a NUL.
@@ -47,9 +49,10 @@ export function parseAddress(text: string): Address {
   if (inet !== null) {
     const port = inet[4]!;
     return checkAddress({
-      transport: inet[1] as InetAddress["transport"],
+      transport: inet[1] === "udp" ? "udp" : "tcp",
       hostname: inet[2] ?? inet[3]!,
       port: /^[0-9]+$/.test(port) ? Number(port) : port as unknown as number,
+      ...(inet[1] === "tls" ? { tls: true } : {}),
     });
   }
   const unix = UNIX.exec(text);
@@ -74,8 +77,8 @@ export function parseAddress(text: string): Address {
  */
 export function formatAddress(address: Address): string {
   if ("path" in address) return `${address.transport}:${address.path.replace(/^\0/, "\\0")}`;
-  const { transport, hostname, port } = address;
-  return `${transport}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  const { transport, hostname, port, tls } = address;
+  return `${tls ? "tls" : transport}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
 /** Takes an address in either form and checks it; the servers' and `connect`'s first step, before anything is bound. */
@@ -91,7 +94,7 @@ function checkAddress(address: Address): Address {
   switch (address.transport) {
     case "tcp":
     case "udp": {
-      const { transport, hostname, port } = address;
+      const { transport, hostname, port, tls } = address;
       // A space or a control character is never part of a host name; a "/", "?", "#" or "@" is a URL mistaken for an address.
       // deno-lint-ignore no-control-regex
       if (typeof hostname !== "string" || hostname === "" || /[\x00-\x20/?#@[\]\x7f]/.test(hostname)) {
@@ -104,7 +107,11 @@ function checkAddress(address: Address): Address {
       if (!Number.isInteger(port) || port < 0 || port > 65535) {
         throw new RangeError(`port must be an integer from 0 to 65535, got ${String(port)}`);
       }
-      return { transport, hostname, port };
+      if (tls === undefined || (tls as boolean) === false) return { transport, hostname, port };
+      if (tls !== true || transport === "udp") {
+        throw new TypeError(`tls must be true, on a TCP address, got ${String(tls)} on ${transport}`);
+      }
+      return { transport, hostname, port, tls };
     }
     case "unix":
     case "unixgram": {

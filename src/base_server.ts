@@ -196,6 +196,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       aborted: this.#aborted,
       errors: this.#errors,
       refused: 0,
+      handshaking: 0,
       truncated: 0,
       dropped: 0,
       paused: this.#paused,

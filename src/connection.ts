@@ -6,6 +6,8 @@ import { type EndReason, inOrder } from "./end_reason.ts";
 import { SocketError } from "./errors.ts";
 import type { ProxyHeader } from "./proxy_protocol.ts";
 import type { RawConnection } from "./runtime.ts";
+import type { BufferedReader } from "./stream_reader.ts";
+import { HandshakingConnection, startTls, type TlsConnectOptions, type TlsInfo, type TlsOptions } from "./tls.ts";
 
 const CLOSED = Promise.resolve();
 const ignore = (): void => {};
@@ -48,6 +50,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     watchOf = (connection) => connection.#watch;
   }
 
+  /** What the load balancer said of the client, on a server with `proxyProtocol`; `null` when it was not asked. */
+  readonly proxy: ProxyHeader | null;
   #raw: RawConnection;
   #watch: ConnectionWatch | null;
   #endReason: EndReason | null = null;
@@ -63,16 +67,30 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #controller: AbortController | null = null;
   #readable: ReadableStream<Uint8Array> | null = null;
   #writable: WritableStream<Uint8Array> | null = null;
+  #hostname: string | null | undefined;
+  #readers: BufferedReader[] | null = null;
+  /** Bytes received and sent before `startTls()`. */
+  #clearRead = 0;
+  #clearWritten = 0;
 
   /**
    * Wraps an adapter's connection. Servers and `connect()` do this; programs don't.
    *
    * @param raw The adapter's connection.
    * @param watch Watches over it.
+   * @param proxy What the load balancer said of the client.
+   * @param hostname The host that this side has connected to, `null` for one without a name; left out on a server.
    */
-  constructor(raw: RawConnection, watch: ConnectionWatch | null = null) {
+  constructor(
+    raw: RawConnection,
+    watch: ConnectionWatch | null = null,
+    proxy: ProxyHeader | null = null,
+    hostname?: string | null,
+  ) {
     this.#raw = raw;
+    this.proxy = proxy;
     this.#watch = watch;
+    this.#hostname = hostname;
     raw.onclose = (error) => this.#end(error);
   }
 
@@ -83,12 +101,12 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** The peer's address; behind a load balancer with `proxyProtocol`, the client's. */
   get remoteAddress(): Address {
-    return this.#raw.remoteAddress;
+    return this.proxy?.source ?? this.#raw.remoteAddress;
   }
 
-  /** What the load balancer said of the client, on a server with `proxyProtocol`; `null` when it was not asked. */
-  get proxy(): ProxyHeader | null {
-    return this.#raw.proxy ?? null;
+  /** What the TLS handshake has agreed on, the peer's certificate among it; `null` on a connection without TLS. */
+  get tls(): TlsInfo | null {
+    return this.#raw.tls;
   }
 
   /**
@@ -120,12 +138,12 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Bytes received so far, those that nobody has read yet included. */
   get bytesRead(): number {
-    return this.#raw.bytesRead;
+    return this.#clearRead + this.#raw.bytesRead;
   }
 
   /** Bytes sent so far, as far as the system has taken them. */
   get bytesWritten(): number {
-    return this.#raw.bytesWritten;
+    return this.#clearWritten + this.#raw.bytesWritten;
   }
 
   /** Resolves once the connection is gone in both directions, for whatever reason; never rejects. */
@@ -212,6 +230,78 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** Closes at once and drops what has not left. The peer sees a reset where the runtime can send one (not on Deno). */
   abort(): void {
     if (!this.#ended) this.#raw.abort();
+  }
+
+  /**
+   * Puts TLS on the connection, once the two sides have agreed on that in the clear (STARTTLS): a handler answers the handshake, the
+   * client's end begins it. Nothing may be read or written until it is done.
+   *
+   * What has been read ahead in the clear, in `rfile` or another {@linkcode StreamReader}, would pass for secured afterwards. Whoever
+   * reaches the line could put commands there (CVE-2011-0411), so that is an error and ends the connection. What `wfile` gathers must be
+   * flushed before.
+   *
+   * @param options The certificate and the rest, for a handler. They are read once: pass the same object for each connection, a new one
+   * for new certificates. For the client's end, {@linkcode TlsConnectOptions}.
+   * @throws {SocketError} When the handshake fails: `EPROTO` when the two don't come to terms, or when something was read ahead,
+   * `ETIMEDOUT`, `ECONNRESET`. The connection is closed then.
+   * @throws {TypeError} When the options are none, a read is waiting, or there is TLS already; then all stays as it was.
+   *
+   * @example
+   * ```ts
+   * import { StreamRequestHandler, type TlsOptions } from "@sockets/server";
+   *
+   * const tls: TlsOptions = { cert: "/etc/ssl/mail.pem", key: "/etc/ssl/mail.key" };
+   *
+   * class Mail extends StreamRequestHandler {
+   *   override async handle(): Promise<void> {
+   *     for await (const line of this.rfile) {
+   *       if (line !== "STARTTLS") continue;
+   *       await this.wfile.write("220 go ahead\r\n");
+   *       await this.request.startTls(tls);
+   *     }
+   *   }
+   * }
+   * ```
+   */
+  async startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
+    const raw = this.#raw;
+    if (raw.tls !== null) throw new TypeError("startTls(): the connection has TLS already");
+    if (raw.reading || this.#unclaimed !== null) throw alreadyReading();
+    const { bytesRead, bytesWritten } = raw;
+    const readAhead = this.#readers?.reduce((sum, { buffered }) => sum + buffered, 0) ?? 0;
+    // Until the handshake is done nothing of the program's gets through, neither in the clear nor in its midst.
+    const handshaking = this.#raw = new HandshakingConnection(raw);
+    const start = await startTls(options, this.#hostname).catch((error) => {
+      this.#raw = raw;
+      throw error;
+    });
+    try {
+      if (readAhead > 0) {
+        const detail = `${readAhead} bytes were received in the clear after the request for TLS`;
+        throw new SocketError("EPROTO", { syscall: "handshake", address: raw.remoteAddress }, detail);
+      }
+      this.#raw = await start(raw);
+    } catch (error) {
+      handshaking.error = error as SocketError;
+      raw.onclose = null;
+      if (readAhead > 0) raw.abort();
+      if (!this.#ended) this.#end(handshaking.error);
+      throw error;
+    }
+    this.#clearRead = bytesRead;
+    this.#clearWritten = bytesWritten;
+    this.#watch?.upgraded(this.#raw);
+    this.#raw.onclose = (error) => this.#end(error);
+    if (this.#closed !== null || this.#controller !== null) this.#raw.watch();
+  }
+
+  /**
+   * A {@linkcode StreamReader} tells that it reads from here, so that {@linkcode Connection.startTls} knows what it has read ahead.
+   *
+   * @param reader The reader.
+   */
+  attachReader(reader: BufferedReader): void {
+    (this.#readers ??= []).push(reader);
   }
 
   /**

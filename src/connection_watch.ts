@@ -104,6 +104,14 @@ export class ConnectionWatch extends Timer {
     return this.#over ? 0 : this.#raw.unsent;
   }
 
+  /** TLS is spoken on it from now on. */
+  upgraded(raw: RawConnection): void {
+    this.#raw = raw;
+    this.#read = raw.bytesRead;
+    this.#written = raw.bytesWritten;
+    this.#burst = NEVER;
+  }
+
   /** The handler runs in a worker, which knows when it waits for the peer. */
   relayed(): void {
     this.#relayed = true;

@@ -30,9 +30,10 @@
  * - `"connection rate"`: they came faster than `maxConnectionRatePerAddress`.
  * - `"queue full"`: `requestQueueSize` others were waiting.
  *
- * By what the peer sent, before there was a request:
+ * By the peer, before there was a request:
  *
  * - `"bad proxy header"`: `proxyProtocol` asks for a header, and within `proxyTimeout` there was none, or none that was right.
+ * - `"handshake failed"`: the two did not come to terms on TLS, or the peer went away or took longer than `handshakeTimeout`.
  */
 export type EndReason =
   | "handler done"
@@ -52,7 +53,8 @@ export type EndReason =
   | "max connections per address"
   | "connection rate"
   | "queue full"
-  | "bad proxy header";
+  | "bad proxy header"
+  | "handshake failed";
 
 /** How many connections ended for each reason. */
 export type EndCounts = Record<EndReason, number>;
@@ -78,6 +80,7 @@ export function noEnds(): EndCounts {
     "connection rate": 0,
     "queue full": 0,
     "bad proxy header": 0,
+    "handshake failed": 0,
   };
 }
 

@@ -26,6 +26,7 @@ const MEANINGS: Record<string, string> = {
   ENODATA: "the peer ended the stream early",
   ENOENT: "no such file or directory",
   ENOTFOUND: "host name not found",
+  EPROTO: "TLS failed",
   EPROTOTYPE: "the other socket is of another type",
   EPIPE: "broken pipe: the sending side is closed, or the peer is gone",
   ETIMEDOUT: "timed out",

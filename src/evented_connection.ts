@@ -3,6 +3,7 @@ import { alreadyReading } from "./connection.ts";
 import { SocketError } from "./errors.ts";
 import type { RawConnection } from "./runtime.ts";
 import { DONE, type Pulled, rejected } from "./promises.ts";
+import type { TlsInfo } from "./tls.ts";
 
 /** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
 const HIGH_WATER = 65_536;
@@ -45,6 +46,10 @@ export abstract class EventedConnection implements RawConnection {
   /** Stops and restarts receiving. */
   protected abstract pause(): void;
   protected abstract resume(): void;
+
+  get tls(): TlsInfo | null {
+    return null;
+  }
 
   get onclose(): ((error: SocketError | null) => void) | null {
     return this.#onclose;
@@ -97,11 +102,32 @@ export abstract class EventedConnection implements RawConnection {
     this.resume();
   }
 
+  beginWith(bytes: Uint8Array): void {
+    this.bytesRead = bytes.length + this.#held;
+    if (bytes.length === 0) return;
+    (this.#chunks ??= []).unshift(bytes);
+    this.#held += bytes.length;
+  }
+
   /** Stops receiving until somebody reads: for a connection that waits to be accepted. */
   hold(): void {
     if (this.#paused || this.#gone) return;
     this.#paused = true;
     this.pause();
+  }
+
+  /** Takes what has been received and not been read, for whoever goes on with the socket. */
+  takeReceived(): Uint8Array {
+    const chunks = this.#chunks ?? [];
+    this.#chunks = null;
+    const all = new Uint8Array(this.#held);
+    this.#held = 0;
+    let filled = 0;
+    for (const chunk of chunks) {
+      all.set(chunk, filled);
+      filled += chunk.length;
+    }
+    return all;
   }
 
   /** A chunk has come. */

@@ -16,7 +16,7 @@ export interface Opening {
    */
   open(connection: RawConnection): Promise<RawConnection | null>;
   /** Is told of a connection that could not be opened. */
-  failed(error: unknown, address: Address): void;
+  failed(error: unknown, connection: RawConnection): void;
   /** Whether as many connections are there as may be; then the others wait in the queue of the listener below. */
   full(): boolean;
 }
@@ -120,7 +120,7 @@ export class OpeningListener implements Listener {
       if (opened !== null) this.#ready.offer(opened);
     } catch (error) {
       this.#underWay.delete(raw);
-      if (!this.#closed) this.#opening.failed(error, raw.remoteAddress);
+      if (!this.#closed) this.#opening.failed(error, raw);
     }
     this.resume();
   }

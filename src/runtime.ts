@@ -6,7 +6,7 @@
 import type { Address, AddressFamily } from "./address.ts";
 import type { SocketError } from "./errors.ts";
 import type { HandlerLimits } from "./limits.ts";
-import type { ProxyHeader } from "./proxy_protocol.ts";
+import type { TlsCertificate, TlsInfo, TlsVersion } from "./tls.ts";
 
 /** What a runtime, in this version and on this operating system, can do. The core reads it and never guesses. */
 export interface Capabilities {
@@ -24,6 +24,15 @@ export interface Capabilities {
   readonly unixDatagram: true | string;
   /** Unix sockets can have abstract names, `\0name`. `true`, or what would make it work. */
   readonly abstractNames: true | string;
+  /** Connections can be secured by TLS. `true`, or what would make it work. */
+  readonly tls: true | string;
+  /** `tls.sni` can have keys of another kind (EC, RSA) than `tls.key`. `true`, or what would make it work. */
+  readonly tlsKeyKinds: true | string;
+  /**
+   * An end of the stream that TLS vouches for (close_notify) is told from one that anybody on the way could have made; without it
+   * both look like an ordinary end. `true`, or what would make it work.
+   */
+  readonly tlsTruncation: true | string;
   /** Threads that can run at the same time. */
   readonly cores: number;
   /** A thread whose objects need too much memory ends alone, and not the process with it. `true`, or what would make it work. */
@@ -103,8 +112,8 @@ export interface RawConnection {
   readonly localAddress: Address;
   /** The peer's address. */
   readonly remoteAddress: Address;
-  /** What a load balancer's header said of the connection; where none was read, nothing. */
-  readonly proxy?: ProxyHeader;
+  /** What the TLS handshake has agreed on, `null` without TLS. */
+  readonly tls: TlsInfo | null;
   /** Called once, when the connection is gone in both directions: with the reason when it was lost, `null` when it ended in order. */
   onclose: ((error: SocketError | null) => void) | null;
   /** Bytes received so far. */
@@ -132,6 +141,11 @@ export interface RawConnection {
   close(): void;
   /** Closes at once: what has not left is dropped, and the peer sees a reset where the runtime can. */
   abort(): void;
+  /**
+   * Lets the stream begin with these bytes: they were read before, what came before them was none of it, and isn't counted. Nobody may be
+   * reading.
+   */
+  beginWith(bytes: Uint8Array): void;
   /** From now on notices the peer's end also while nobody reads, as far as bounded memory allows. */
   watch(): void;
   /** Sets or clears TCP_NODELAY. */
@@ -140,6 +154,37 @@ export interface RawConnection {
   setKeepAlive(on: boolean | number): void;
   /** Leaves the process free to exit while the connection is open. */
   unref(): void;
+}
+
+/** What TLS is to be like: the options of a server or of a client, checked and complete. */
+export interface TlsSettings {
+  /** Whether this side answers the handshake or begins it. */
+  readonly isServer: boolean;
+  /** This side's certificate; a client may have none. */
+  readonly certificate: TlsCertificate | null;
+  /** The server's certificates for further host names, by the name in small letters, which may begin with `*.`. */
+  readonly sni: ReadonlyMap<string, TlsCertificate>;
+  /** Application protocols, the preferred one first. */
+  readonly alpnProtocols: readonly string[];
+  /** Who vouches for the peer; for a client without any, whoever the runtime trusts. */
+  readonly ca: readonly string[];
+  /** Whether clients are to show a certificate. */
+  readonly clientCertificate: "none" | "request" | "require";
+  /** The oldest version to speak. */
+  readonly minVersion: TlsVersion;
+  /** The server's name; a client must have one to verify the server. */
+  readonly servername: string | null;
+  /** Whether a client verifies the server. */
+  readonly verifyServer: boolean;
+}
+
+/** Certificates that have been read, for any number of handshakes. */
+export interface TlsContext {
+  /**
+   * Does the handshake. `raw` belongs to the connection that this resolves with; what it has received and nobody has read is the
+   * beginning of the peer's handshake. Aborting `raw` ends it. When it fails, `raw` is closed.
+   */
+  secure(raw: RawConnection): Promise<RawConnection>;
 }
 
 /** A datagram as an adapter hands it over. The core makes a `Datagram` of it. */
@@ -245,6 +290,13 @@ export interface Runtime {
   listen(options: ListenOptions): Promise<Listener>;
   /** Connects to a listener. */
   connect(options: ConnectOptions): Promise<RawConnection>;
+  /**
+   * Reads the certificates and checks them.
+   *
+   * @throws {SocketError} As the rejection, when a file can't be read.
+   * @throws {TypeError} As the rejection, when a text is no certificate or no key, or the two don't fit.
+   */
+  tls(settings: TlsSettings): Promise<TlsContext>;
   /** Binds an address for datagrams. */
   bind(options: BindOptions): Promise<RawDatagramSocket>;
   /** Starts a thread. */

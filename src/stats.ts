@@ -15,7 +15,7 @@ export interface ServerStats {
   readonly errors: number;
   /**
    * Connections refused before there was a request: because `requestQueueSize` others were waiting (the kernel's own refusals can't be
-   * counted), or by a limit, or for want of a PROXY protocol header; `ended` has them by reason.
+   * counted), by a limit, for want of a PROXY protocol header, or because the TLS handshake failed; `ended` has them by reason.
    */
   readonly refused: number;
   /** Datagrams that were longer than `maxPacketSize` and cut there. */
@@ -26,7 +26,9 @@ export interface ServerStats {
   readonly paused: number;
   /** Requests that wait to be taken now; 0 where the kernel has them. */
   readonly queued: number;
-  /** Bytes received in connections or datagrams. */
+  /** TLS handshakes under way; a connection is accepted when its handshake is done. */
+  readonly handshaking: number;
+  /** Bytes received in connections or datagrams; with TLS, as the handlers see them. */
   readonly bytesRead: number;
   /** Bytes sent, as far as the system has taken them. */
   readonly bytesWritten: number;
@@ -59,6 +61,7 @@ export function sumStats(all: readonly ServerStats[]): ServerStats {
     dropped: 0,
     paused: 0,
     queued: 0,
+    handshaking: 0,
     bytesRead: 0,
     bytesWritten: 0,
     unsent: 0,

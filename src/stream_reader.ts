@@ -4,6 +4,14 @@ import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
 export interface ByteSource {
   /** The next chunk, or `null` at the end of the stream. */
   read(): Promise<Uint8Array | null>;
+  /** Is told of each reader, where it matters how much has been read ahead. */
+  attachReader?(reader: BufferedReader): void;
+}
+
+/** A reader, as what it reads from sees it. */
+export interface BufferedReader {
+  /** Bytes that have been received and not been read. */
+  readonly buffered: number;
 }
 
 /** How much one call may buffer. */
@@ -50,6 +58,12 @@ export class StreamReader implements AsyncIterable<string> {
    */
   constructor(source: ByteSource) {
     this.#source = source;
+    source.attachReader?.(this);
+  }
+
+  /** Bytes that have been received and not been read. */
+  get buffered(): number {
+    return this.#end - this.#start;
   }
 
   /** Takes what has been received and not been read: for whoever goes on reading elsewhere. */

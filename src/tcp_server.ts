@@ -1,5 +1,5 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
-import { Admission } from "./admission.ts";
+import { Admission, type Visitor } from "./admission.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
 import { ConnectionWatch, Watcher } from "./connection_watch.ts";
@@ -7,12 +7,14 @@ import type { EndReason } from "./end_reason.ts";
 import { checkTimeout } from "./deadline.ts";
 import { checkLimits, type ConnectionLimits } from "./limits.ts";
 import { Networks } from "./networks.ts";
-import { OpeningListener } from "./opening_listener.ts";
-import { readProxyHeader } from "./proxied_connection.ts";
-import type { Listener, ListenOptions, RawConnection, SocketOptions } from "./runtime.ts";
+import { type Opening, OpeningListener } from "./opening_listener.ts";
+import type { ProxyHeader } from "./proxy_protocol.ts";
+import { readProxyHeader } from "./read_proxy_header.ts";
+import type { Listener, ListenOptions, RawConnection, SocketOptions, TlsContext } from "./runtime.ts";
 import { checkListenOptions } from "./socket_options.ts";
 import type { ServerStats } from "./stats.ts";
 import { idleClock, TimerWheel } from "./timer_wheel.ts";
+import { checkTls, handshakeTimeout, serverSettings, tlsContext, type TlsOptions } from "./tls.ts";
 
 /** Options of a {@linkcode TCPServer}. Each but `runtime` sets the server's field of the same name. */
 export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimits> {
@@ -34,6 +36,8 @@ export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimit
   proxyProtocol?: boolean | readonly string[];
   /** See {@linkcode TCPServer.proxyTimeout}. */
   proxyTimeout?: number;
+  /** See {@linkcode TCPServer.tls}. */
+  tls?: TlsOptions | null;
 }
 
 /**
@@ -119,9 +123,20 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   maxBackpressure: number = 16 << 20;
   /** Bytes that may wait for all peers: 256 MiB by default. See {@linkcode ConnectionLimits.maxTotalBackpressure}. */
   maxTotalBackpressure: number = 256 << 20;
+  /**
+   * Secures every connection by TLS: `null`, the default, does not. A `tls://` address needs it. The handshake is done before a request is
+   * taken, beside all else, so that a peer that drags it out keeps neither the server nor another one waiting.
+   */
+  tls: TlsOptions | null = null;
 
   #listener: Listener | null = null;
-  #opening: OpeningListener | null = null;
+  /** The same where PROXY protocol headers are read, and on top of it where TLS handshakes are done. */
+  #headers: OpeningListener | null = null;
+  #handshakes: OpeningListener | null = null;
+  #tlsContext: TlsContext | null = null;
+  /** What is known of the connections that these two have. */
+  #proxies = new WeakMap<RawConnection, ProxyHeader>();
+  #admitted = new WeakMap<RawConnection, Visitor>();
   /** Requests that are there, those included that the loop has not got yet. */
   #present = 0;
   #refused = 0;
@@ -134,7 +149,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /**
    * Checks the arguments; nothing is bound yet.
    *
-   * @param address Where to listen: `tcp://host:port`, or `{ transport: "tcp", hostname, port }`. Port 0 asks for a free one.
+   * @param address Where to listen: `tcp://host:port`, or `{ transport: "tcp", hostname, port }`. Port 0 asks for a free one. For
+   * `tls://host:port` the option `tls` is needed, which makes the one of the other.
    * @param RequestHandlerClass The class whose instances handle the requests.
    * @param options Values for the server's fields; they win over what a subclass sets.
    * @throws {TypeError} When the address is none, or the handler no class with a `handle()` method.
@@ -163,6 +179,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     return {
       ...stats,
       refused: this.#refused + queueFull,
+      handshaking: this.#handshakes?.opening ?? 0,
       queued: this.#listener?.queued ?? 0,
       bytesRead,
       bytesWritten,
@@ -174,15 +191,46 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   /** Binds the address, listens, and puts the address bound into `serverAddress`. */
   override async serverBind(): Promise<void> {
     this.#admission = new Admission(this, wheel);
-    this.#listener = this.#proxied(await this.runtime.listen(this.listenOptions()));
+    const { tls } = this;
+    if (tls !== null) this.#tlsContext = await tlsContext(this.runtime, serverSettings(tls));
+    this.#listener = await this.runtime.listen(this.listenOptions());
     this.serverAddress = this.#listener.address;
+    if (this.proxyProtocol !== false) this.#listener = this.#headers = this.#withHeaders(this.#listener);
+    if (tls === null) return;
+    this.#listener = this.#handshakes = this.#withHandshakes(this.#listener);
+    if ("port" in this.serverAddress) this.serverAddress = { ...this.serverAddress, tls: true };
   }
+
+  /**
+   * Takes the certificates of handshakes to come from `options`; without them, reads the files of `tls` again. Connections that are there
+   * go on with what they have.
+   *
+   * @param options The options of TLS in place of the present ones, handshake timeout included.
+   * @throws {TypeError} When they are none, when a certificate and its key don't fit, or when the server has no `tls`; then all stays as
+   * it was.
+   * @throws {SocketError} When a file can't be read; then all stays as it was.
+   */
+  async reloadTls(options: TlsOptions | null = this.tls): Promise<void> {
+    if (this.tls === null || options === null) throw new TypeError("reloadTls(): the server has no tls");
+    this.#tlsContext = await tlsContext(this.runtime, serverSettings(options));
+    this.tls = options;
+  }
+
+  /**
+   * Is told of a TLS handshake that failed; there is no request then. Does nothing by default: on the internet many do, and
+   * `stats.ended["handshake failed"]` counts them. What it throws goes to `handleError`.
+   *
+   * @param _error A `SocketError` as a rule: `EPROTO` when the two did not come to terms, with the reason in its message, `ETIMEDOUT` when
+   * the peer took too long, `ECONNRESET` when it went away.
+   * @param _clientAddress The peer's address; `null` when it has none.
+   */
+  handleHandshakeError(_error: unknown, _clientAddress: Address | null): void | Promise<void> {}
 
   /** Stops listening; connections that nobody accepted are aborted. */
   override async serverUnbind(): Promise<void> {
     const listener = this.#listener;
     if (listener === null) return;
-    this.#listener = this.#opening = null;
+    this.#listener = this.#headers = this.#handshakes = null;
     await listener.close();
     this.#queueFull += listener.refused;
   }
@@ -217,6 +265,14 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     checkTimeout("proxyTimeout", this.proxyTimeout);
     if (this.proxyTimeout === 0) throw new RangeError("proxyTimeout must be more than 0; Infinity switches it off");
     this.checkSocket();
+    const { serverAddress, tls } = this;
+    if (tls !== null) {
+      if (this.transport !== "tcp" && this.transport !== "unix") throw new TypeError("tls secures connections, not datagrams");
+      serverSettings(tls);
+      checkTls(this.runtime);
+    } else if ("port" in serverAddress && serverAddress.tls) {
+      throw new TypeError(`${formatAddress(serverAddress)} needs the option tls, with a certificate and its key`);
+    }
   }
 
   /** Checks what is asked of the runtime. */
@@ -249,58 +305,118 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
     this.countEnd(request, clientAddress, request.endReason!);
-    this.#opening?.resume();
+    this.#headers?.resume();
+    this.#handshakes?.resume();
   }
 
-  /** The listener, behind one that reads PROXY protocol headers when they are asked for. */
-  #proxied(listener: Listener): Listener {
+  /** Makes a request of a connection that the limits let in. */
+  #admit = (raw: RawConnection | null): Taken<R> => {
+    if (raw === null) return null;
+    const visitor = this.#handshakes === null ? this.#enter(raw, this.#present) : this.#admitted.get(raw)!;
+    if (visitor === null) return null;
+    this.#present++;
+    const watch = new ConnectionWatch(this.#watcher, raw, visitor);
+    const connection = new Connection(raw, watch, this.#headers === null ? null : this.#proxies.get(raw));
+    watch.begin(connection);
+    // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
+    return [connection as R, clientOf(connection.remoteAddress)];
+  };
+
+  /** Who has opened a connection: behind a load balancer the client. */
+  #addressOf(raw: RawConnection): Address {
+    return this.#proxies.get(raw)?.source ?? raw.remoteAddress;
+  }
+
+  /** Lets a connection in; one that the limits don't is aborted, so that its descriptor is free at once. */
+  #enter(raw: RawConnection, active: number): Visitor | null {
+    const address = this.#headers === null ? raw.remoteAddress : this.#addressOf(raw);
+    const visitor = this.#admission!.enter(address, active);
+    if (typeof visitor !== "string") return visitor;
+    raw.abort();
+    this.#refuse(address, visitor);
+    return null;
+  }
+
+  #refuse(address: Address, reason: EndReason): void {
+    this.#refused++;
+    this.countEnd(null, clientOf(address), reason);
+  }
+
+  /** The connections that are there: those of which there is a request and those of which there is none yet. */
+  get #connections(): number {
+    return this.#present + (this.#headers?.pending ?? 0) + (this.#handshakes?.pending ?? 0);
+  }
+
+  /** A listener that begins when those before it let it have a connection. */
+  #opening(listener: Listener, opening: Omit<Opening, "full">): OpeningListener {
+    const full = () => this.whenFull === "wait" && this.#connections >= this.maxConnections;
+    return new OpeningListener(listener, Object.assign(opening, { full }), this.requestQueueSize);
+  }
+
+  /** The listener with the PROXY protocol headers of its connections read. The limits come afterwards: they are for the client's address. */
+  #withHeaders(listener: Listener): OpeningListener {
     const { proxyProtocol } = this;
-    if (proxyProtocol === false) return listener;
-    const balancers = proxyProtocol === true ? null : new Networks("proxyProtocol", proxyProtocol);
-    return this.#opening = new OpeningListener(listener, {
+    const balancers = typeof proxyProtocol === "boolean" ? null : new Networks("proxyProtocol", proxyProtocol);
+    return this.#opening(listener, {
       name: "PROXY header",
       timeout: this.proxyTimeout,
-      // deno-lint-ignore require-await
       open: async (raw) => {
         const peer = raw.remoteAddress;
         // A peer that was gone before it could be asked for its address has port 0: it may have been one of them.
         const demanded = balancers === null || ("hostname" in peer && (balancers.has(peer.hostname) || peer.port === 0));
-        return demanded ? readProxyHeader(raw) : raw;
+        if (demanded) this.#proxies.set(raw, await readProxyHeader(raw));
+        return raw;
       },
-      failed: (_error, peer) => this.#refuse(addressOf(peer), "bad proxy header"),
-      // Those that are to be refused have to be opened before.
-      full: () => this.#opening!.pending + (this.whenFull === "wait" ? this.#present : 0) >= this.maxConnections,
-    }, this.requestQueueSize);
+      failed: (_error, raw) => this.#refuse(raw.remoteAddress, "bad proxy header"),
+    });
   }
 
-  #refuse(clientAddress: Address | null, reason: EndReason): void {
-    this.#refused++;
-    this.countEnd(null, clientAddress, reason);
+  /** The listener with the handshakes of its connections done. The limits come first: whom they don't let in needs no handshake. */
+  #withHandshakes(listener: Listener): OpeningListener {
+    const timeout = () => handshakeTimeout(this.tls!);
+    return this.#opening(listener, {
+      name: "handshake",
+      get timeout() {
+        return timeout();
+      },
+      open: (raw) => this.#handshake(raw),
+      failed: (error, raw) => {
+        const address = this.#addressOf(raw);
+        this.#refuse(address, "handshake failed");
+        void this.#tellHandshakeError(error, clientOf(address));
+      },
+    });
   }
 
-  /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
-  #admit = (raw: RawConnection | null): Taken<R> => {
-    if (raw === null) return null;
-    const { remoteAddress } = raw;
-    const clientAddress = addressOf(remoteAddress);
-    const visitor = this.#admission!.enter(remoteAddress, this.activeRequests.size);
-    if (typeof visitor === "string") {
-      raw.abort();
-      this.#refuse(clientAddress, visitor);
-      return null;
+  async #handshake(raw: RawConnection): Promise<RawConnection | null> {
+    const admission = this.#admission!;
+    // It is among them itself.
+    const visitor = this.#enter(raw, this.#connections - 1);
+    if (visitor === null) return null;
+    try {
+      const secured = await this.#tlsContext!.secure(raw);
+      this.#admitted.set(secured, visitor);
+      const proxy = this.#proxies.get(raw);
+      if (proxy !== undefined) this.#proxies.set(secured, proxy);
+      return secured;
+    } catch (error) {
+      admission.leave(visitor);
+      throw error;
     }
-    this.#present++;
-    const watch = new ConnectionWatch(this.#watcher, raw, visitor);
-    const connection = new Connection(raw, watch);
-    watch.begin(connection);
-    // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
-    return [connection as R, clientAddress];
-  };
+  }
+
+  async #tellHandshakeError(error: unknown, clientAddress: Address | null): Promise<void> {
+    try {
+      await this.handleHandshakeError(error, clientAddress);
+    } catch (thrown) {
+      this.reportError(thrown);
+    }
+  }
 }
 
-/** The address of a peer, if it has one. */
-function addressOf(peer: Address): Address | null {
-  return "path" in peer && peer.path === "" ? null : peer;
+/** A Unix socket's peer mostly has no address. */
+function clientOf(address: Address): Address | null {
+  return "path" in address && address.path === "" ? null : address;
 }
 
 /** For all servers: what is due at about the same time shares a wake-up. */

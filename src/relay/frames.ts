@@ -2,6 +2,7 @@
 import type { Address } from "../address.ts";
 import type { EndReason } from "../end_reason.ts";
 import { SocketError, SystemExit } from "../errors.ts";
+import type { TlsInfo } from "../tls.ts";
 
 /** The types of frames. Each belongs to a request, whose number is its channel. */
 export const FRAME = {
@@ -47,6 +48,7 @@ export interface Opened {
   clientAddress: Address | null;
   localAddress?: Address;
   remoteAddress?: Address;
+  tls?: TlsInfo | null;
   truncated?: boolean;
   /** The load balancer's header, for the worker to read again, as JSON has no bytes. */
   proxy?: number[];

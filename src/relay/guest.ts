@@ -9,8 +9,9 @@ import type { EndReason } from "../end_reason.ts";
 import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
-import { parseProxyHeader, type ProxyHeader } from "../proxy_protocol.ts";
+import { parseProxyHeader } from "../proxy_protocol.ts";
 import type { RawDatagramSocket, WorkerStart } from "../runtime.ts";
+import type { TlsInfo } from "../tls.ts";
 import { SendQueue } from "../send_queue.ts";
 import { idleClock, TimerWheel } from "../timer_wheel.ts";
 import {
@@ -83,7 +84,8 @@ export class Guest {
         const connection = new RemoteConnection(opened, (type, payload) => this.#send(channel, type, payload));
         this.#connections.set(channel, connection);
         const watch = new ConnectionWatch(this.#watcher, connection);
-        connection.request = new Connection(connection, watch);
+        const proxy = opened.proxy === undefined ? null : parseProxyHeader(Uint8Array.from(opened.proxy));
+        connection.request = new Connection(connection, watch, proxy);
         watch.begin(connection.request);
         return this.#run(channel, connection.request, opened.clientAddress);
       }
@@ -130,22 +132,26 @@ const LARGEST_DATAGRAM = 1 << 18;
 class RemoteConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
-  declare readonly proxy?: ProxyHeader;
   bytesWritten = 0;
   /** What the handler has of it. */
   request!: Connection;
+  #tls: TlsInfo | null;
   #send: (type: number, payload?: Uint8Array) => void;
   #window = WINDOW;
   #owed = 0;
   #holding = false;
   #unsent = new SendQueue((bytes) => this.#take(bytes));
 
-  constructor({ localAddress, remoteAddress, proxy }: Opened, send: (type: number, payload?: Uint8Array) => void) {
+  constructor({ localAddress, remoteAddress, tls }: Opened, send: (type: number, payload?: Uint8Array) => void) {
     super();
     this.localAddress = localAddress!;
     this.remoteAddress = remoteAddress!;
-    if (proxy !== undefined) this.proxy = parseProxyHeader(Uint8Array.from(proxy))!;
+    this.#tls = tls ?? null;
     this.#send = send;
+  }
+
+  override get tls(): TlsInfo | null {
+    return this.#tls;
   }
 
   get unsent(): number {

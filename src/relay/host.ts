@@ -56,8 +56,8 @@ export class Host {
     const done = Promise.withResolvers<void>();
     let relay: ConnectionRelay | null = null;
     if (request instanceof Connection) {
-      const { localAddress, remoteAddress, proxy } = request;
-      const opened: Opened = { clientAddress, localAddress, remoteAddress };
+      const { localAddress, remoteAddress, tls, proxy } = request;
+      const opened: Opened = { clientAddress, localAddress, remoteAddress, tls };
       if (proxy !== null) opened.proxy = [...proxy.bytes];
       this.#send(channel, FRAME.OPEN, encodeJson(opened));
       for (let sent = 0; unread !== undefined && sent < unread.length; sent += MAX_PAYLOAD) {

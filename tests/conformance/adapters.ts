@@ -1,8 +1,19 @@
 /** What the conformance cases run on: the running runtime's sockets, and memory; each with a client that is not ours where there is one. */
+import { readFileSync } from "node:fs";
 import { connect as netConnect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
-import { type Address, connect, type Connection, getRuntime, type Runtime, type TCPServer } from "@sockets/server";
+import { connect as tlsConnect } from "node:tls";
+import {
+  type Address,
+  connect,
+  type Connection,
+  getRuntime,
+  type Runtime,
+  type TCPServer,
+  type TCPServerOptions,
+} from "@sockets/server";
 import { memory } from "@sockets/server/testing";
+import { authority, certificate } from "./certificates.ts";
 
 /** A client as a test sees it. */
 export interface Client {
@@ -26,21 +37,44 @@ export interface Client {
 export interface Adapter {
   readonly runtime: Runtime;
   readonly transport: "tcp" | "unix";
+  /** What the names of the tests call it. */
+  readonly name: string;
+  /** What a server needs. */
+  readonly options: TCPServerOptions;
   /** An address that nobody has, for the server. */
   freshAddress(): string;
   /** Connects a client to a server that listens; from an address of its own where there are any. */
   open(server: TCPServer, localAddress?: string): Promise<Client>;
+  /** Connects our own. */
+  connect(server: TCPServer): Promise<Connection>;
 }
 
 export const adapters: Adapter[] = [getRuntime(), memory].flatMap((runtime) => {
   const open = runtime === memory
     ? async (server: TCPServer) => wrap(await connect(server.serverAddress, { runtime }))
     : (server: TCPServer, localAddress?: string) => openSocket(server.serverAddress, localAddress);
+  const common = {
+    runtime,
+    options: { runtime },
+    open,
+    connect: (server: TCPServer) => connect(server.serverAddress, { runtime }),
+  };
   return [
-    { runtime, transport: "tcp", freshAddress: () => "tcp://127.0.0.1:0", open },
-    { runtime, transport: "unix", freshAddress: () => `unix:${freshPath()}`, open },
+    { ...common, transport: "tcp", name: "tcp", freshAddress: () => "tcp://127.0.0.1:0" },
+    { ...common, transport: "unix", name: "unix", freshAddress: () => `unix:${freshPath()}` },
   ];
 });
+
+/** The same with TLS, which memory has not. */
+export const tlsAdapters: Adapter[] = adapters.filter(({ runtime }) => runtime !== memory).map((adapter) => ({
+  ...adapter,
+  name: adapter.transport === "tcp" ? "tls" : "tls_unix",
+  get options() {
+    return { ...adapter.options, tls: certificate("localhost") };
+  },
+  open: (server) => openTlsSocket(server.serverAddress),
+  connect: (server) => connect(server.serverAddress, { tls: { ca: authority().cert, servername: "localhost" } }),
+}));
 
 /** A path in the temporary directory that nobody has used. */
 export function freshPath(): string {
@@ -65,18 +99,36 @@ export function openSocket(address: Address, localAddress?: string): Promise<Cli
   });
 }
 
+/** The same over `node:tls`. */
+export function openTlsSocket(address: Address): Promise<Client> {
+  const where = "path" in address ? { path: address.path } : { port: address.port, host: address.hostname };
+  return new Promise((resolve, reject) => {
+    const below = netConnect({ ...where, allowHalfOpen: true });
+    below.once("error", reject);
+    const socket = tlsConnect({ socket: below, ca: readFileSync(authority().cert, "utf8"), servername: "localhost" });
+    socket.once("error", reject);
+    socket.once("secureConnect", () => {
+      socket.off("error", reject);
+      resolve(new SocketClient(socket, below));
+    });
+  });
+}
+
 class SocketClient implements Client {
   readonly gone: Promise<string | null>;
   readonly port: number | undefined;
   #socket: Socket;
+  /** The one that reaches the network. */
+  #below: Socket;
   #received: Uint8Array[] = [];
   #size = 0;
   #ended = false;
   #wake = () => {};
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, below = socket) {
     this.#socket = socket;
-    this.port = socket.localPort;
+    this.#below = below;
+    this.port = below.localPort;
     let code: string | null = null;
     socket.on("error", (error: Error & { code?: string }) => code = error.code ?? "?");
     this.gone = new Promise((resolve) => {
@@ -102,8 +154,8 @@ class SocketClient implements Client {
   }
 
   reset(): void {
-    if (this.port === undefined) this.#socket.destroy();
-    else this.#socket.resetAndDestroy();
+    if (this.port === undefined) this.#below.destroy();
+    else this.#below.resetAndDestroy();
   }
 
   async read(size: number): Promise<string> {

@@ -45,13 +45,13 @@ export interface Quiet {
 
 /** Serves while `use` runs, and closes the server whatever happens. */
 export async function serving(
-  { runtime, freshAddress }: Adapter,
+  { options: needed, freshAddress }: Adapter,
   Server: typeof TCPServer,
   Handler: RequestHandlerClass,
   use: (server: TCPServer & Quiet) => Promise<void>,
   options: TCPServerOptions = {},
 ): Promise<void> {
-  const server = new (quiet(Server))(freshAddress(), Handler, { runtime, ...options });
+  const server = new (quiet(Server))(freshAddress(), Handler, { ...needed, ...options });
   await server.activate();
   const served = server.serveForever();
   // Who expects it to reject looks at the server's own promise; here it only must not count as unhandled.

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, getRuntime, SocketError, SystemExit, type TCPServer } from "@sockets/server";
 import { after, test } from "node:test";
-import { type Adapter, adapters, type Client } from "./adapters.ts";
+import { type Adapter, adapters, type Client, tlsAdapters } from "./adapters.ts";
 import { ANSWERED } from "./handlers/commands.ts";
 import { until } from "./serving.ts";
 import { type Errors, FEW, type Mode, STREAM } from "./worker_serving.ts";
@@ -21,22 +21,22 @@ after(async () => {
 });
 
 // What memory has of its own is in workers.test.ts: relaying is the same there.
-for (const adapter of adapters.filter(({ runtime }) => runtime === getRuntime())) {
+for (const adapter of [...adapters.filter(({ runtime }) => runtime === getRuntime()), ...tlsAdapters]) {
   for (const mode of ["threading", "forking"] as const) cases(adapter, mode);
 }
 
-function make({ runtime, freshAddress, transport }: Adapter, mode: Mode, options: Record<string, unknown> = {}): Server {
-  const server = new STREAM[mode][transport](freshAddress(), handler, { runtime, ...FEW[mode], ...options });
+function make({ options: needed, freshAddress, transport }: Adapter, mode: Mode, options: Record<string, unknown> = {}): Server {
+  const server = new STREAM[mode][transport](freshAddress(), handler, { ...needed, ...FEW[mode], ...options });
   server.errors = [];
   server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void server.errors.push(error);
   return server as unknown as Server;
 }
 
 function cases(adapter: Adapter, mode: Mode): void {
-  const { runtime, transport, open } = adapter;
+  const { runtime, transport, name, open } = adapter;
   /** Whether `abort()` reaches the peer as a reset. */
   const resets = runtime.capabilities.reset && transport === "tcp";
-  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} ${transport} ${mode}: ${name}`, body);
+  const it = (what: string, body: () => Promise<void>) => void test(`${runtime.name} ${name} ${mode}: ${what}`, body);
 
   let running: Promise<Server> | undefined;
   /** Uses the server that all share; what it has counted and the errors that it has had are of this use. */
@@ -186,7 +186,7 @@ function cases(adapter: Adapter, mode: Mode): void {
     "a read and a write that wait when the handler aborts reject, and so does all that comes later",
     during(async (server, begin) => {
       // Ours reads only when it is asked to.
-      const client = await connect(server.serverAddress, { runtime });
+      const client = await adapter.connect(server);
       await client.write("abort");
       assertEquals(await told(server), ["TypeError", ...Array(5).fill("ECONNABORTED")].join(" "));
       client.abort();
@@ -201,7 +201,7 @@ function cases(adapter: Adapter, mode: Mode): void {
   it(
     "a peer that never reads is noticed by back-pressure, and times out",
     during(async (server) => {
-      const client = await connect(server.serverAddress, { runtime });
+      const client = await adapter.connect(server);
       await client.write("patience");
       assertEquals(await told(server), "ETIMEDOUT true");
       client.abort();
@@ -211,7 +211,7 @@ function cases(adapter: Adapter, mode: Mode): void {
   it(
     "a peer that is not read is stopped",
     during(async (server) => {
-      const client = await connect(server.serverAddress, { runtime });
+      const client = await adapter.connect(server);
       await client.write("deaf");
       await client.read();
       client.timeout = 300;

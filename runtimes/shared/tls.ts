@@ -1,0 +1,274 @@
+import type * as tls from "node:tls";
+import { type Address, ipFamily } from "../../src/address.ts";
+import { SocketError } from "../../src/errors.ts";
+import { EventedConnection } from "../../src/evented_connection.ts";
+import { handled, ignore, rejected } from "../../src/promises.ts";
+import type { RawConnection, TlsContext, TlsSettings } from "../../src/runtime.ts";
+import type { TlsInfo } from "../../src/tls.ts";
+import { describe, readContexts, type SecureContexts } from "./tls_context.ts";
+import { TlsTransport } from "./tls_transport.ts";
+import { toSocketError } from "./translate.ts";
+import { VerifiedCertificates } from "./verified_certificates.ts";
+
+/** TLS by `node:tls` over any connection of an adapter. */
+export function tlsOverConnection(settings: TlsSettings, contexts: SecureContexts): TlsContext {
+  return {
+    async secure(raw) {
+      const connection = new TlsConnection(raw, settings, contexts);
+      await connection.secured;
+      return connection;
+    },
+  };
+}
+
+/** An adapter's `tls()` that has nothing better. */
+export async function nodeTls(settings: TlsSettings, keyKinds: true | string = true): Promise<TlsContext> {
+  return tlsOverConnection(settings, await readContexts(settings, keyKinds));
+}
+
+/** Bytes of one write that the writer need not wait for when there is no other on its way. */
+const SMALL_WRITE = 65_536;
+
+class TlsConnection extends EventedConnection {
+  readonly localAddress: Address;
+  readonly remoteAddress: Address;
+  /** Resolves when the handshake is done, and rejects with what it failed of. */
+  readonly secured: Promise<void>;
+  #handshake: PromiseWithResolvers<void> | null = Promise.withResolvers();
+  #raw: RawConnection;
+  #transport: TlsTransport;
+  #socket: tls.TLSSocket;
+  #tls: TlsInfo | null = null;
+  #readEnded = false;
+  #sendEnd: Promise<void> | null = null;
+  /** Bytes that the connection below has taken, those of which that is not known yet, and what it had sent when that was last known. */
+  #sent = 0;
+  #pending = 0;
+  #mark = 0;
+
+  constructor(raw: RawConnection, settings: TlsSettings, contexts: SecureContexts) {
+    super();
+    this.#raw = raw;
+    this.localAddress = raw.localAddress;
+    this.remoteAddress = raw.remoteAddress;
+    this.secured = this.#handshake!.promise;
+    this.#transport = new TlsTransport(raw, (error) => error === null ? this.#cutOff() : this.#gone(error));
+    // What ends in order is read to its end first.
+    raw.onclose = (error) => error !== null && this.#gone(error);
+    const { stream } = this.#transport;
+    const socket = this.#socket = settings.isServer ? answer(stream, settings, contexts) : begin(stream, settings, contexts);
+    socket.once(settings.isServer ? "secure" : "secureConnect", () => {
+      const refusal = settings.isServer ? clientRefusal(socket, settings, contexts) : null;
+      if (refusal !== null) this.#gone(protocolError(new Error(refusal), "handshake", raw.remoteAddress));
+      else this.#established();
+    });
+    socket.on("data", (chunk: Uint8Array) => {
+      // A plain Uint8Array, as all connections give.
+      this.received(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    });
+    socket.on("end", () => {
+      if (this.#handshake !== null) return;
+      this.#readEnded = true;
+      this.ended();
+    });
+    socket.on("error", (cause) => {
+      this.#gone(protocolError(cause, this.#handshake === null ? "read" : "handshake", raw.remoteAddress));
+    });
+    socket.on("close", () => this.#gone(null));
+  }
+
+  override get tls(): TlsInfo | null {
+    return this.#tls;
+  }
+
+  get bytesWritten(): number {
+    return this.#sent + this.#takenOfPending;
+  }
+
+  get unsent(): number {
+    return this.#pending - this.#takenOfPending;
+  }
+
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (this.dead) return rejected(this.closeError("write"));
+    if (this.sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
+    if (bytes.length === 0) return;
+    const socket = this.#socket;
+    // When nothing is on its way they are encrypted at once; else they are kept as they are until their turn comes.
+    const small = this.#pending === 0 && bytes.length <= SMALL_WRITE;
+    if (this.#pending === 0) this.#mark = this.#raw.bytesWritten;
+    this.#pending += bytes.length;
+    const taken = (): void => {
+      this.#sent += bytes.length;
+      this.#pending -= bytes.length;
+      this.#mark = this.#raw.bytesWritten;
+    };
+    if (small) return void socket.write(bytes, taken);
+    return this.#done((callback) =>
+      socket.write(bytes, (error) => {
+        taken();
+        callback(error);
+      })
+    );
+  }
+
+  protected endSend(): Promise<void> {
+    return this.#endSend();
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#raw.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean | number): void {
+    this.#raw.setKeepAlive(on);
+  }
+
+  unref(): void {
+    this.#raw.unref();
+  }
+
+  protected finish(): void {
+    this.#endSend().then(() => this.#gone(null), ignore);
+  }
+
+  protected destroy(): void {
+    this.#raw.abort();
+    this.#gone(null);
+  }
+
+  protected pause(): void {
+    this.#transport.hold();
+  }
+
+  protected resume(): void {
+    this.#transport.release();
+  }
+
+  /** Of a large write, the connection below is the first to know how much is left. What TLS adds is the little that this is off by. */
+  get #takenOfPending(): number {
+    return Math.min(this.#pending, this.#raw.bytesWritten - this.#mark);
+  }
+
+  #established(): void {
+    const handshake = this.#handshake;
+    if (handshake === null) return;
+    this.#handshake = null;
+    this.#tls = describeSession(this.#socket);
+    handshake.resolve();
+  }
+
+  /** Sends close_notify, behind all that was written; resolves when it has been handed to the connection below. */
+  #endSend(): Promise<void> {
+    return this.#sendEnd ??= this.#done((callback) => {
+      // Deno hands it on a moment after it has said so.
+      this.#socket.end(() => setImmediate(callback));
+    });
+  }
+
+  /** The connection below has ended. Only the peer's close_notify makes that the end of the stream: anybody can send a FIN. */
+  #cutOff(): void {
+    // The last bytes may be on their way through the socket.
+    setImmediate(() => {
+      if (this.#readEnded) return;
+      const detail = this.#handshake === null
+        ? "the peer ended the connection, but not the TLS stream: what it sent may have been cut short"
+        : "the peer went away before the end of the TLS handshake";
+      const syscall = this.#handshake === null ? "read" : "handshake";
+      this.#gone(new SocketError("ECONNRESET", { syscall, address: this.remoteAddress }, detail));
+    });
+  }
+
+  /** The connection is gone, `null` for in order. */
+  #gone(error: SocketError | null): void {
+    const handshake = this.#handshake;
+    this.#handshake = null;
+    this.lost(error);
+    this.#socket.destroy();
+    const dispose = (): void => {
+      this.#transport.stop();
+      this.#raw.close();
+    };
+    if (error === null) dispose();
+    // An alert that tells the peer is on its way.
+    else if (error.code === "EPROTO") setImmediate(dispose);
+    else {
+      this.#transport.stop();
+      this.#raw.abort();
+    }
+    handshake?.reject(error ?? new SocketError("ECONNRESET", { syscall: "handshake", address: this.remoteAddress }));
+  }
+
+  #done(start: (callback: (error?: Error | null) => void) => void): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    start((error) => {
+      if (!error) resolve();
+      else reject(this.dead ? this.closeError("write") : protocolError(error!, "write", this.remoteAddress));
+    });
+    return handled(promise);
+  }
+}
+
+function answer(stream: TlsTransport["stream"], settings: TlsSettings, contexts: SecureContexts): tls.TLSSocket {
+  const { clientCertificate, alpnProtocols, sni } = settings;
+  const { TLSSocket } = process.getBuiltinModule("node:tls");
+  return new TLSSocket(stream, {
+    isServer: true,
+    secureContext: contexts.fallback,
+    requestCert: clientCertificate !== "none",
+    rejectUnauthorized: clientCertificate === "require",
+    ...(alpnProtocols.length > 0 ? { ALPNProtocols: [...alpnProtocols] } : {}),
+    ...(sni.size > 0 ? { SNICallback: (name, done) => done(null, contexts.find(name) ?? contexts.fallback) } : {}),
+  });
+}
+
+function begin(stream: TlsTransport["stream"], settings: TlsSettings, contexts: SecureContexts): tls.TLSSocket {
+  const { servername, alpnProtocols, verifyServer } = settings;
+  return process.getBuiltinModule("node:tls").connect({
+    socket: stream,
+    secureContext: contexts.fallback,
+    // What the certificate is compared with; SNI has names only, no IP addresses (RFC 6066, section 3).
+    ...(servername === null ? {} : { host: servername }),
+    ...(servername === null || ipFamily(servername) !== null ? {} : { servername }),
+    rejectUnauthorized: verifyServer,
+    ...(alpnProtocols.length > 0 ? { ALPNProtocols: [...alpnProtocols] } : {}),
+  });
+}
+
+/** Why a client is refused that has done its part of the handshake; `null` when it isn't. */
+function clientRefusal(socket: tls.TLSSocket, settings: TlsSettings, contexts: SecureContexts): string | null {
+  const { clientCertificate } = settings;
+  if (clientCertificate === "none") return null;
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return clientCertificate === "require" ? "the client has shown no certificate" : null;
+  // The runtimes leave the verdict to tls.Server, which asks for it as this does. On Node it is an error, on Deno its code.
+  const { ssl } = socket as unknown as { ssl: { verifyError(): (Error & { code?: string }) | string | null } };
+  const verdict = ssl.verifyError();
+  if (verdict) return `the client's certificate: ${typeof verdict === "string" ? verdict : verdict.code ?? verdict.message}`;
+  const verified = VerifiedCertificates.by(contexts.ca);
+  if (!socket.isSessionReused()) verified.add(certificate);
+  else if (!verified.has(certificate)) return "the client's certificate: it was not verified in the session that is resumed";
+  return null;
+}
+
+function describeSession(socket: tls.TLSSocket): TlsInfo {
+  const cipher = socket.getCipher();
+  const certificate = socket.getPeerX509Certificate();
+  const { servername } = socket as unknown as { servername: string | false | null };
+  return {
+    protocol: socket.getProtocol() ?? "",
+    cipher: cipher.standardName ?? cipher.name,
+    alpnProtocol: socket.alpnProtocol || null,
+    servername: servername || null,
+    resumed: socket.isSessionReused(),
+    peerCertificate: certificate === undefined ? null : describe(certificate),
+  };
+}
+
+/** An error of `node:tls`: of the connection below, or of TLS itself. */
+function protocolError(cause: Error, syscall: string, address: Address): SocketError {
+  if (cause instanceof SocketError) return cause;
+  const { code, reason, message } = cause as Error & { code?: string; reason?: string };
+  if (code === "ECONNRESET" || code === "EPIPE") return toSocketError(cause, syscall, address);
+  return new SocketError("EPROTO", { syscall, address, cause }, `TLS failed: ${reason ?? message.trim()}`);
+}

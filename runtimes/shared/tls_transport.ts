@@ -1,0 +1,81 @@
+import type { Duplex } from "node:stream";
+import type { SocketError } from "../../src/errors.ts";
+import type { RawConnection } from "../../src/runtime.ts";
+
+/**
+ * The connection below TLS as the stream that `node:tls` wants. Neither its end nor its errors go that way, where each runtime makes
+ * something else of them: they are reported to whoever made it.
+ */
+export class TlsTransport {
+  readonly stream: Duplex;
+  #raw: RawConnection;
+  #ended: (error: SocketError | null) => void;
+  #wanted = false;
+  #reading = false;
+  #held = false;
+  #stopped = false;
+  #destroy: Duplex["destroy"];
+
+  /**
+   * @param raw The connection.
+   * @param ended Is told of the end of what it receives, `null`, or of what it was lost of.
+   */
+  constructor(raw: RawConnection, ended: (error: SocketError | null) => void) {
+    this.#raw = raw;
+    this.#ended = ended;
+    const { Duplex } = process.getBuiltinModule("node:stream");
+    this.stream = new Duplex({
+      allowHalfOpen: true,
+      read: () => {
+        this.#wanted = true;
+        void this.#pull();
+      },
+      write: (chunk, _encoding, done) => this.#settle(raw.write(chunk), done),
+      writev: (chunks, done) => this.#settle(raw.write(Buffer.concat(chunks.map(({ chunk }) => chunk))), done),
+      final: (done) => this.#settle(raw.closeWrite(), done),
+    });
+    // Deno destroys the stream before it has sent the alert that says why. When it is over is decided here.
+    this.#destroy = this.stream.destroy;
+    this.stream.destroy = () => this.stream;
+  }
+
+  /** Stops reading. What is decrypted and not read yet would have no bound otherwise: not every runtime stops by itself. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** Goes on reading. */
+  release(): void {
+    this.#held = false;
+    void this.#pull();
+  }
+
+  /** Nothing goes through any more. */
+  stop(): void {
+    this.#stopped = true;
+    this.#destroy.call(this.stream);
+  }
+
+  async #pull(): Promise<void> {
+    if (!this.#wanted || this.#held || this.#reading || this.#stopped) return;
+    this.#reading = true;
+    try {
+      const chunk = await this.#raw.read();
+      if (this.#stopped) return;
+      if (chunk === null) return this.#ended(null);
+      this.#reading = this.#wanted = false;
+      this.stream.push(chunk);
+    } catch (error) {
+      if (!this.#stopped) this.#ended(error as SocketError);
+    }
+  }
+
+  /** A failure is told to `ended` alone. */
+  #settle(pending: void | Promise<void>, done: () => void): void {
+    if (pending === undefined) return done();
+    pending.then(done, (error) => {
+      if (!this.#stopped) this.#ended(error);
+      done();
+    });
+  }
+}
