@@ -311,11 +311,11 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   /** The listener with the handshakes of its connections done. The limits come first: whom they don't let in needs no handshake. */
   #withHandshakes(listener: Listener): OpeningListener {
-    const server = this;
+    const timeout = () => handshakeTimeout(this.tls!);
     return new OpeningListener(listener, {
       name: "handshake",
       get timeout() {
-        return handshakeTimeout(server.tls!);
+        return timeout();
       },
       open: (raw) => this.#handshake(raw),
       failed: (error, address) => {
