@@ -280,12 +280,14 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
         const detail = `${readAhead} bytes were received in the clear after the request for TLS`;
         throw new SocketError("EPROTO", { syscall: "handshake", address: raw.remoteAddress }, detail);
       }
+      // What it is lost of is what the handshake fails of.
+      raw.onclose = null;
       this.#raw = await start(raw);
     } catch (error) {
       handshaking.error = error as SocketError;
+      if (!this.#ended) this.#end(handshaking.error);
       raw.onclose = null;
       if (readAhead > 0) raw.abort();
-      if (!this.#ended) this.#end(handshaking.error);
       throw error;
     }
     this.#clearRead = bytesRead;

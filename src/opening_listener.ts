@@ -117,7 +117,8 @@ export class OpeningListener implements Listener {
     try {
       const opened = await openInTime(this.#opening, raw);
       this.#underWay.delete(raw);
-      if (opened !== null) this.#ready.offer(opened);
+      // Whoever gets it asks for the next.
+      if (opened !== null) return void this.#ready.offer(opened);
     } catch (error) {
       this.#underWay.delete(raw);
       if (!this.#closed) this.#opening.failed(error, raw);

@@ -3,7 +3,7 @@
  * there. A server for each transport and mode serves them all, with few workers that are used again and again.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, getRuntime, SocketError, SystemExit, type TCPServer } from "@sockets/server";
+import { getRuntime, SocketError, SystemExit, type TCPServer } from "@sockets/server";
 import { after, test } from "node:test";
 import { type Adapter, adapters, type Client, tlsAdapters } from "./adapters.ts";
 import { ANSWERED } from "./handlers/commands.ts";

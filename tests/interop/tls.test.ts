@@ -1,0 +1,420 @@
+/** TLS with clients that nobody here wrote: openssl, curl and sslscan. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  connect,
+  getRuntime,
+  type InetAddress,
+  SocketError,
+  StreamReader,
+  StreamRequestHandler,
+  type TlsInfo,
+} from "@sockets/server";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { authority, certificate } from "../conformance/certificates.ts";
+import TellingHandler from "../conformance/handlers/tls.ts";
+import { EchoHandler, gate, handler, until } from "../conformance/serving.ts";
+import { local, mailHandler, plainServing, serving } from "../conformance/tls_serving.ts";
+import { Program, run, testWith, withFolder } from "./programs.ts";
+
+const { capabilities } = getRuntime();
+const withOpenssl = (what: string, body: () => Promise<void>) => testWith("openssl", `tls: openssl: ${what}`, body);
+
+/** `openssl s_client`, which writes what it receives to its stdout, and all else to its stderr. */
+class SClient extends Program {
+  constructor(port: number, ...args: string[]) {
+    super("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, "-CAfile", authority().cert, "-brief", ...args]);
+  }
+
+  /** What a {@linkcode TellingHandler} has told. */
+  async told(): Promise<TlsInfo> {
+    return JSON.parse(await this.line()) as TlsInfo;
+  }
+
+  /** Ends the connection in order; the name on the server's certificate. */
+  async leave(): Promise<string | undefined> {
+    this.end();
+    await this.exited;
+    return /^Peer certificate:.*CN = (.*)$/m.exec(this.stderr)?.[1];
+  }
+
+  /** Waits until it has given up; what it says why. */
+  async refused(): Promise<string> {
+    await this.exited;
+    return this.stderr;
+  }
+}
+
+// What is agreed on.
+
+withOpenssl(
+  "the handler sees the version and the cipher, and bytes come back",
+  () =>
+    serving(local(), TellingHandler, async (server) => {
+      for (const version of ["TLSv1.2", "TLSv1.3"]) {
+        const client = new SClient(server.port, version === "TLSv1.2" ? "-tls1_2" : "-tls1_3", "-servername", "localhost");
+        const { protocol, cipher, ...rest } = await client.told();
+        assertEquals(protocol, version);
+        assert(/^TLS_(ECDHE_ECDSA_WITH_)?(AES_(128|256)_GCM|CHACHA20_POLY1305)_SHA(256|384)$/.test(cipher), cipher);
+        assertEquals(rest, { alpnProtocol: null, servername: "localhost", resumed: false, peerCertificate: null });
+        client.send("hello\n");
+        assertEquals(await client.line(), "hello");
+        assertEquals(await client.leave(), "localhost");
+        assert(client.stderr.includes("Verification: OK"), client.stderr);
+      }
+      await until(() => server.activeRequests.size === 0);
+      assertEquals(server.errors, []);
+      assertEquals(server.failures, []);
+    }),
+);
+
+withOpenssl("nothing below TLS 1.2, and with minVersion nothing below 1.3; counted and reported", async () => {
+  await serving(local(), EchoHandler, async (server) => {
+    for (const old of ["-tls1", "-tls1_1"]) {
+      assert(/alert|eof/.test(await new SClient(server.port, old, "-cipher", "DEFAULT@SECLEVEL=0").refused()));
+    }
+    await until(() => server.failures.length === 2);
+    assertEquals(server.failures.map(([code]) => code), ["EPROTO", "EPROTO"]);
+    const [, message, address] = server.failures[0]!;
+    assert(message.startsWith("handshake EPROTO: TLS failed: "), message);
+    assert(address?.transport === "tcp" && address.hostname === "127.0.0.1" && address.port > 0);
+    assertEquals([server.stats.ended["handshake failed"], server.stats.accepted, server.stats.handshaking], [2, 0, 0]);
+  });
+  await serving({ ...local(), minVersion: "TLSv1.3" }, TellingHandler, async (server) => {
+    assert(/alert|eof/.test(await new SClient(server.port, "-tls1_2").refused()));
+    const client = new SClient(server.port);
+    assertEquals((await client.told()).protocol, "TLSv1.3");
+    await client.leave();
+  });
+});
+
+withOpenssl("SNI: each name gets its certificate, also by wildcard; others and none get the first", () => {
+  const kind = capabilities.tlsKeyKinds === true ? "rsa" : "ec";
+  const sni = { "b.test": certificate("b.test"), "*.c.test": certificate("*.c.test", "ca", kind) };
+  return serving({ ...local(), sni }, TellingHandler, async (server) => {
+    for (
+      const [asked, given] of [
+        ["b.test", "b.test"],
+        ["B.Test", "b.test"],
+        ["x.c.test", "*.c.test"],
+        ["x.y.c.test", "localhost"],
+        ["c.test", "localhost"],
+        ["other.test", "localhost"],
+        ["", "localhost"],
+      ] as const
+    ) {
+      for (const version of ["-tls1_2", "-tls1_3"]) {
+        const client = new SClient(server.port, version, ...(asked === "" ? ["-noservername"] : ["-servername", asked]));
+        const { servername } = await client.told();
+        assertEquals(servername?.toLowerCase() ?? "", asked.toLowerCase());
+        assertEquals(await client.leave(), given);
+      }
+    }
+  });
+});
+
+withOpenssl(
+  "ALPN: the server's preference decides; a client with others only is refused, one with none is not",
+  () =>
+    serving({ ...local(), alpnProtocols: ["first", "second"] }, TellingHandler, async (server) => {
+      for (const [offered, agreed] of [["second,first", "first"], ["x,second", "second"], ["", null]] as const) {
+        const client = new SClient(server.port, ...(offered === "" ? [] : ["-alpn", offered]));
+        assertEquals((await client.told()).alpnProtocol, agreed);
+        await client.leave();
+      }
+      assert(/no application protocol/.test(await new SClient(server.port, "-alpn", "x").refused()));
+      await until(() => server.failures.length === 1);
+      assertEquals(server.failures[0]![0], "EPROTO");
+    }),
+);
+
+withOpenssl("an RSA certificate, and PEM text in place of paths", () => {
+  const { cert, key } = certificate("localhost", "ca", "rsa");
+  const text = (path: string) => readFileSync(path, "utf8");
+  return serving({ cert: text(cert), key: text(key) }, TellingHandler, async (server) => {
+    const client = new SClient(server.port, "-tls1_2");
+    assert((await client.told()).cipher.startsWith("TLS_ECDHE_RSA_WITH_"));
+    assertEquals(await client.leave(), "localhost");
+  });
+});
+
+// Client certificates.
+
+const given = ({ cert, key }: { cert: string; key: string }) => ["-cert", cert, "-key", key];
+
+for (const clientCertificate of ["require", "request"] as const) {
+  for (const version of ["-tls1_2", "-tls1_3"]) {
+    withOpenssl(
+      `client certificates, ${clientCertificate}, ${version}: the handler sees one that has been verified`,
+      () =>
+        serving({ ...local(), ca: authority().cert, clientCertificate }, TellingHandler, async (server) => {
+          const shown = certificate("client");
+          const client = new SClient(server.port, version, ...given(shown));
+          const { peerCertificate } = await client.told();
+          assertEquals(peerCertificate?.commonName, "client");
+          assertEquals(peerCertificate?.subject, "O=Test\nCN=client");
+          assertEquals(peerCertificate?.issuer, "CN=ca");
+          assertEquals(peerCertificate?.subjectAltName, "DNS:client");
+          assert(new Date(peerCertificate!.validTo) > new Date(peerCertificate!.validFrom));
+          const fingerprint = await run("openssl", ["x509", "-in", shown.cert, "-noout", "-sha256", "-fingerprint", "-serial"]);
+          assertEquals(
+            fingerprint.stdout.trim().split("\n").map((line) => line.replace(/.*=/, "")),
+            [peerCertificate!.fingerprint256, peerCertificate!.serialNumber],
+          );
+          assertEquals(peerCertificate!.pem.trim(), readFileSync(shown.cert, "utf8").trim());
+          await client.leave();
+
+          // Somebody else vouches for it, and has the same name.
+          for (const bad of [certificate("client", "mallory"), authority("self")]) {
+            assert(!(await new SClient(server.port, version, ...given(bad)).finish()).stdout.includes("{"));
+          }
+          await until(() => server.failures.length === 2);
+          for (const [code, message] of server.failures) {
+            assertEquals(code, "EPROTO");
+            assert(/the client's certificate: \w+/.test(message), message);
+          }
+
+          const without = new SClient(server.port, version);
+          if (clientCertificate === "request") {
+            assertEquals((await without.told()).peerCertificate, null);
+            await without.leave();
+          } else {
+            assert(!(await without.finish()).stdout.includes("{"));
+            await until(() => server.failures.length === 3);
+          }
+          assertEquals(server.stats.accepted, clientCertificate === "request" ? 2 : 1);
+        }),
+    );
+  }
+}
+
+withOpenssl("a certificate that nobody asked for is not looked at", () =>
+  serving(local(), TellingHandler, async (server) => {
+    const client = new SClient(server.port, ...given(certificate("client", "mallory")));
+    assertEquals((await client.told()).peerCertificate, null);
+    await client.leave();
+  }));
+
+// Sessions.
+
+for (const version of ["-tls1_2", "-tls1_3"]) {
+  withOpenssl(
+    `sessions are resumed, ${version}, and whoever has shown a certificate is still known`,
+    () =>
+      withFolder((folder) =>
+        serving(
+          { ...local(), ca: authority().cert, clientCertificate: "request" },
+          TellingHandler,
+          async (server) => {
+            for (const [label, shown] of [["with", given(certificate("client"))], ["without", []]] as const) {
+              const session = join(folder, label);
+              const args = [version, "-servername", "localhost", ...shown];
+              const first = new SClient(server.port, ...args, "-sess_out", session);
+              const told = await first.told();
+              assertEquals(told.resumed, false);
+              // With TLS 1.3 the ticket comes after the handshake: by now it has.
+              first.send("x\n");
+              await first.line();
+              await first.leave();
+              const second = new SClient(server.port, ...args, "-sess_in", session);
+              const { resumed, peerCertificate } = await second.told();
+              assertEquals(resumed, true);
+              assertEquals(peerCertificate, told.peerCertificate);
+              await second.leave();
+            }
+          },
+        )
+      ),
+  );
+
+  withOpenssl(
+    `a session of another server, ${version}, does not stand in for a certificate that this one requires`,
+    () =>
+      withFolder((folder) =>
+        serving(
+          local(),
+          TellingHandler,
+          (lax) =>
+            serving({ ...local(), ca: authority("mallory").cert, clientCertificate: "request" }, TellingHandler, (other) =>
+              serving({ ...local(), ca: authority().cert, clientCertificate: "require" }, TellingHandler, async (strict) => {
+                for (const [server, shown] of [[lax, []], [other, given(certificate("client", "mallory"))]] as const) {
+                  const session = join(folder, String(server.port));
+                  const args = [version, "-servername", "localhost", ...shown];
+                  const first = new SClient(server.port, ...args, "-sess_out", session);
+                  await first.told();
+                  first.send("x\n");
+                  await first.line();
+                  await first.leave();
+                  const { stdout } = await new SClient(strict.port, ...args, "-sess_in", session).finish();
+                  assertEquals(stdout, "");
+                }
+                await until(() => strict.failures.length === 2);
+                assertEquals(strict.stats.accepted, 0);
+              })),
+        )
+      ),
+  );
+}
+
+// The end of a stream.
+
+withOpenssl("an end without close_notify is not taken for the end of what the peer had to say", async () => {
+  const outcome = gate<unknown>();
+  const Handler = handler(async (conn) => {
+    await conn.write("ready\n");
+    try {
+      for (let chunk; (chunk = await conn.read()) !== null;) assertEquals(new TextDecoder().decode(chunk), "half a message\n");
+      outcome.resolve("end");
+    } catch (error) {
+      outcome.resolve((error as SocketError).code);
+      await conn.closed;
+      assertEquals(conn.error, error as SocketError);
+    }
+  });
+  await serving(local(), Handler, async (server) => {
+    const client = new SClient(server.port);
+    assertEquals(await client.line(), "ready");
+    client.send("half a message\n");
+    await until(() => server.activeRequests.size === 1);
+    client.kill("SIGKILL");
+    await client.exited;
+    assertEquals(await outcome.promise, capabilities.tlsTruncation === true ? "ECONNRESET" : "end");
+  });
+});
+
+withOpenssl(
+  "the server's end is marked as one, also when the handler returns at once",
+  () =>
+    serving(local(), handler((conn) => void conn.write("x".repeat(300_000))), async (server) => {
+      for (const version of ["-tls1_2", "-tls1_3"]) {
+        const { status, stdout, stderr } = await new SClient(server.port, version, "-ign_eof").finish();
+        assertEquals(stdout.length, 300_000);
+        assert(!/eof|error/i.test(stderr), stderr);
+        assertEquals(status, 0);
+      }
+    }),
+);
+
+// Our own client.
+
+withOpenssl("connect() verifies the server: its authority, its name, its dates", async () => {
+  const server = new Program("openssl", [
+    ...["s_server", "-accept", "127.0.0.1:0", "-cert", local().cert, "-key", local().key, "-alpn", "echo", "-rev"],
+  ]);
+  try {
+    let line = "";
+    while (!line.startsWith("ACCEPT")) line = await server.line();
+    const port = Number(/:(\d+)$/.exec(line)![1]);
+    const ca = authority().cert;
+    for (const address of [`tls://localhost:${port}`, `tls://127.0.0.1:${port}`]) {
+      const client = await connect(address, { tls: { ca, alpnProtocols: ["x", "echo"] } });
+      assertEquals(client.tls!.alpnProtocol, "echo");
+      assertEquals(client.tls!.peerCertificate!.commonName, "localhost");
+      assertEquals(client.tls!.protocol, "TLSv1.3");
+      await client.write("abc\n");
+      assertEquals(await new StreamReader(client).readLine(), "cba");
+      await client.close();
+    }
+    const refused = async (tls: object) => {
+      const error = await assertRejects(() => connect(`tls://127.0.0.1:${port}`, { tls }), SocketError);
+      assertEquals(error.code, "EPROTO");
+      assertEquals((error.address as InetAddress).port, port);
+    };
+    await refused({ ca, servername: "b.test" });
+    await refused({ ca: authority("mallory").cert });
+    await refused({});
+    const trusting = await connect(`tcp://127.0.0.1:${port}`, { tls: { rejectUnauthorized: false } });
+    assertEquals(trusting.tls!.peerCertificate!.commonName, "localhost");
+    await trusting.close();
+  } finally {
+    server.kill("SIGKILL");
+    await server.exited;
+  }
+});
+
+// STARTTLS.
+
+withOpenssl("STARTTLS: a handler upgrades its connection, once a client asks for it", async () => {
+  const seen: string[] = [];
+  const tls = local();
+  await plainServing(mailHandler(tls, seen), async (server) => {
+    for (let i = 0; i < 3; i++) {
+      const client = new SClient(server.port, "-starttls", "smtp", "-servername", "localhost");
+      client.send("hello\r\n");
+      assertEquals(await client.line(), "hello\r");
+      assertEquals(await client.leave(), "localhost");
+    }
+    await until(() => server.activeRequests.size === 0);
+    assertEquals(seen.slice(-3), ["clear: EHLO mail.example.com", "clear: STARTTLS", "secured: hello"]);
+    assertEquals(server.errors, []);
+  });
+});
+
+// Other programs.
+
+/** As little of HTTP as curl takes. */
+class HttpHandler extends StreamRequestHandler {
+  override async handle(): Promise<void> {
+    let length = 0;
+    for (let line; (line = await this.rfile.readLine()) !== "" && line !== null;) {
+      length = Number(/^content-length: (\d+)$/i.exec(line)?.[1] ?? length);
+    }
+    let size = 0;
+    for (let chunk; size < length && (chunk = await this.rfile.read()) !== null;) size += chunk.length;
+    const body = length > 0 ? `${size}` : "0123456789abcdef".repeat(1 << 18);
+    await this.wfile.write(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`);
+    await this.wfile.write(body);
+  }
+}
+
+testWith(
+  "curl",
+  "tls: curl: 4 MiB down, 4 MiB up, with and without a certificate of its own",
+  () =>
+    withFolder((folder) =>
+      serving({ ...local(), ca: authority().cert, clientCertificate: "request" }, HttpHandler, async (server) => {
+        const url = `https://localhost:${server.port}/`;
+        const { cert, key } = certificate("client");
+        const args = ["-sS", "--cacert", authority().cert, "--connect-to", `localhost:${server.port}:127.0.0.1:${server.port}`];
+        const file = join(folder, "big");
+        for (const more of [[], ["--cert", cert, "--key", key], ["--tls-max", "1.2"]]) {
+          const down = await run("curl", [...args, ...more, "-o", file, url]);
+          assertEquals([down.status, down.stderr], [0, ""]);
+          assertEquals(readFileSync(file, "utf8"), "0123456789abcdef".repeat(1 << 18));
+          const up = await run("curl", [...args, ...more, "-H", "expect:", "--data-binary", `@${file}`, url]);
+          assertEquals([up.status, up.stderr, up.stdout], [0, "", String(1 << 22)]);
+        }
+        assertEquals(server.errors, []);
+        // A stranger's certificate is no good, and neither is the server's to who does not know its authority.
+        const stranger = certificate("client", "mallory");
+        assert((await run("curl", [...args, "--cert", stranger.cert, "--key", stranger.key, url])).status !== 0);
+        assertEquals((await run("curl", ["-sS", url])).status, 60);
+      })
+    ),
+);
+
+testWith("sslscan", "tls: sslscan: no protocol below TLS 1.2, no weak cipher", async () => {
+  for (const kind of ["ec", "rsa"] as const) {
+    await serving(certificate("localhost", "ca", kind), EchoHandler, async (server) => {
+      const { stdout } = await run("sslscan", ["--no-colour", "--no-groups", `127.0.0.1:${server.port}`]);
+      const states = [...stdout.matchAll(/^(SSLv\d|TLSv[\d.]+)\s+(enabled|disabled)/gm)].map(([, what, state]) =>
+        `${what} ${state}`
+      );
+      assertEquals(states, [
+        "SSLv2 disabled",
+        "SSLv3 disabled",
+        "TLSv1.0 disabled",
+        "TLSv1.1 disabled",
+        "TLSv1.2 enabled",
+        "TLSv1.3 enabled",
+      ]);
+      const ciphers = [...stdout.matchAll(/^(?:Preferred|Accepted)\s+TLSv1\.[23]\s+\d+ bits\s+(\S+)/gm)].map(([, cipher]) =>
+        cipher!
+      );
+      assert(ciphers.length >= 6, stdout);
+      for (const cipher of ciphers) assert(/^(TLS_|ECDHE-(ECDSA|RSA)-).*(GCM|POLY1305)/.test(cipher), cipher);
+      assert(/Session renegotiation not supported/.test(stdout), stdout);
+      assert(!/ vulnerable/.test(stdout.replaceAll("not vulnerable", "")), stdout);
+    });
+  }
+});
