@@ -47,7 +47,7 @@ class HAProxy {
   static run(replace: [string | RegExp, string][], use: (haproxy: HAProxy) => Promise<void>): Promise<void> {
     return withFolder(async (folder) => {
       const socket = `${folder}/haproxy.sock`;
-      const all: typeof replace = [[/^(    stats socket )\S+/m, `$1${socket}`], [/bind \S+/, 'bind "${FRONT}"'], [
+      const all: typeof replace = [[/^( {4}stats socket )\S+/m, `$1${socket}`], [/bind \S+/, 'bind "${FRONT}"'], [
         "inter 1s",
         "inter 50ms",
       ]];
