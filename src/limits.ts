@@ -21,7 +21,7 @@ export interface ConnectionLimits {
   whenFull: "wait" | "refuse";
   /**
    * Connections at once from one IPv4 address or one IPv6 /64, which is what one subscriber has (RFC 6177); those beyond are aborted.
-   * `Infinity` by default, since behind a load balancer or a NAT everybody has the same address.
+   * `Infinity` by default, since behind a NAT, or a load balancer without `proxyProtocol`, everybody has the same address.
    */
   maxConnectionsPerAddress: number;
   /**

@@ -138,7 +138,8 @@ export class TimerWheel {
   #wake(time: number): void {
     this.#clock.clear(this.#handle);
     this.#wakeAt = time;
-    this.#handle = this.#clock.set(this.#turn, Math.min(LONGEST, Math.ceil(time - this.now)));
+    // What is due already, as after timers that took long, is due now: Node warns of a negative delay.
+    this.#handle = this.#clock.set(this.#turn, Math.min(LONGEST, Math.max(0, Math.ceil(time - this.now))));
   }
 
   /** Without timers, nothing is left that would keep the program running. */

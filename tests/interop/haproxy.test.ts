@@ -47,7 +47,7 @@ class HAProxy {
   static run(replace: [string | RegExp, string][], use: (haproxy: HAProxy) => Promise<void>): Promise<void> {
     return withFolder(async (folder) => {
       const socket = `${folder}/haproxy.sock`;
-      const all: typeof replace = [[/^(    stats socket )\S+/m, `$1${socket}`], [/bind \S+/, 'bind "${FRONT}"'], [
+      const all: typeof replace = [[/^( {4}stats socket )\S+/m, `$1${socket}`], [/bind \S+/, 'bind "${FRONT}"'], [
         "inter 1s",
         "inter 50ms",
       ]];
@@ -214,7 +214,7 @@ testWith(
         running.map(({ port }, i) => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]),
         async (haproxy) => {
           for (const name of NAMES) await haproxy.until(name, "status", "UP");
-          const load = new Load(haproxy.port, 8);
+          const load = new Load(haproxy.port, 4);
           for (let round = 0; round < ROUNDS; round++) {
             for (const [i, name] of NAMES.entries()) {
               const before = load.requests;
@@ -241,4 +241,5 @@ testWith(
       for (const server of running) server.kill("SIGKILL");
     }
   },
+  { timeout: 60_000 + ROUNDS * 60_000 },
 );

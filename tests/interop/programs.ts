@@ -160,8 +160,8 @@ export async function withFolder(use: (folder: string) => Promise<void>): Promis
 }
 
 /** A test that needs a program; where that is not installed it is skipped, and its name says so. */
-export function testWith(tool: string, name: string, body: () => Promise<void>): void {
-  if (isInstalled(tool)) void test(`${runtimeName} ${name}`, body);
+export function testWith(tool: string, name: string, body: () => Promise<void>, options: { timeout?: number } = {}): void {
+  if (isInstalled(tool)) void test(`${runtimeName} ${name}`, options, body);
   else void test(`${runtimeName} ${name} [skipped: ${tool} is not installed; .ci/run does that]`, { skip: true }, () => {});
 }
 

@@ -164,3 +164,23 @@ test("wheel: ten thousand timers of random lengths, started, stopped and started
   clock.pass(2 ** 21);
   assertEquals([check, due.size, wheel.size, clock.calls.size], [[], 0, 0, 0]);
 });
+
+test("wheel: when a timer takes longer than the next one has, that is due at once: no delay is negative", () => {
+  const clock = new FakeClock();
+  const delays: number[] = [];
+  const wheel = new TimerWheel({
+    now: () => clock.now(),
+    clear: (handle) => clock.clear(handle),
+    set(callback, ms) {
+      delays.push(ms);
+      return clock.set(callback, ms);
+    },
+  });
+  const slow = new Alarm(clock, () => clock.stall(50));
+  const next = new Alarm(clock);
+  wheel.start(slow, 10);
+  wheel.start(next, 30);
+  clock.pass(100);
+  assertEquals([slow.rang.length, next.rang.length], [1, 1]);
+  assert(delays.every((ms) => ms >= 0), `${delays}`);
+});
