@@ -32,6 +32,7 @@ import {
   BaseRequestHandler,
   type Datagram,
   formatAddress,
+  handleSignals,
   type RequestHandlerClass,
   SocketError,
   type UDPServerOptions,
@@ -263,7 +264,7 @@ async function main(): Promise<void> {
   const server = new DNSServer(values.listen, zone);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void server.shutdown({ drain: 1000 }));
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

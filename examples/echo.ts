@@ -25,6 +25,9 @@ import {
   ForkingUnixDatagramServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
+  listenFds,
+  notify,
   parseAddress,
   Replicas,
   type ReplicaServerOptions,
@@ -36,6 +39,7 @@ import {
   UDPServer,
   UnixDatagramServer,
   UnixStreamServer,
+  watchdog,
 } from "../mod.ts";
 
 export class StreamEcho extends BaseRequestHandler {
@@ -95,14 +99,17 @@ async function main(): Promise<void> {
     },
   });
   const { listen, concurrency, replicas } = values;
+  // A socket that systemd has passed stands in for the address.
+  const [inherited] = listenFds();
   const server = replicas === undefined
-    ? echoServer(parseAddress(listen), concurrency)
+    ? echoServer(parseAddress(listen), concurrency, { fd: inherited?.fd })
     : new Replicas(listen, new URL("#echoReplica", import.meta.url), { count: Number(replicas), data: concurrency });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
+  // For a unit of Type=notify, with WatchdogSec=; nothing otherwise.
+  await notify({ ready: true });
+  watchdog();
   await server.serveForever();
   await server.serverClose();
 }

@@ -24,6 +24,7 @@ import {
   ForkingTCPServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
   LimitOverrunError,
   parseAddress,
   SocketError,
@@ -282,9 +283,7 @@ async function main(): Promise<void> {
   const server = makeServer(listen, root, { concurrency, mode: parseInt(mode, 8) });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

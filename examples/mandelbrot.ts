@@ -21,6 +21,7 @@ import {
   ForkingTCPServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
   LimitOverrunError,
   parseAddress,
   SocketError,
@@ -142,9 +143,7 @@ async function main(): Promise<void> {
   const server = mandelbrotServer(values.listen, values.concurrency);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

@@ -14,7 +14,15 @@
  * permissions of a Unix socket's file: 600 by default, 666 for a socket that every user's programs may log to.
  */
 import { parseArgs } from "node:util";
-import { BaseRequestHandler, type Datagram, formatAddress, parseAddress, UDPServer, UnixDatagramServer } from "../mod.ts";
+import {
+  BaseRequestHandler,
+  type Datagram,
+  formatAddress,
+  handleSignals,
+  parseAddress,
+  UDPServer,
+  UnixDatagramServer,
+} from "../mod.ts";
 
 /** A message; what it doesn't tell is `null`. */
 export interface SyslogMessage {
@@ -183,7 +191,7 @@ async function main(): Promise<void> {
       await server.activate();
       console.log(`listening ${formatAddress(server.serverAddress)}`);
     }
-    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
+    handleSignals(servers, { drain: 1000 });
     await Promise.all(servers.map((server) => server.serveForever()));
   } finally {
     await Promise.all(servers.map((server) => server.serverClose()));

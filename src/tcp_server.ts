@@ -25,6 +25,8 @@ export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimit
   noDelay?: boolean;
   /** See {@linkcode TCPServer.keepAlive}. */
   keepAlive?: boolean | number;
+  /** See {@linkcode TCPServer.fd}. */
+  fd?: number | null;
 }
 
 /**
@@ -69,6 +71,11 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   noDelay = true;
   /** Probes idle connections (SO_KEEPALIVE): `false` by default; a number is the idle time before the first probe, in milliseconds. */
   keepAlive: boolean | number = false;
+  /**
+   * An inherited descriptor to listen on, of a socket that is bound already, as systemd passes it (see `listenFds()`); `null`, the
+   * default, binds the address. The address says of which kind the socket is, and is not used otherwise.
+   */
+  fd: number | null = null;
   /** Connections at once: 16,384 by default. See {@linkcode ConnectionLimits.maxConnections}. */
   maxConnections = 16_384;
   /** What becomes of those beyond: `"wait"` by default. See {@linkcode ConnectionLimits.whenFull}. */
@@ -153,6 +160,16 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     this.serverAddress = this.#listener.address;
   }
 
+  /** Stops listening; the loop goes on with the connections that have been taken from the kernel. */
+  protected override stopListening(): void | Promise<void> {
+    return this.#listener?.stop();
+  }
+
+  /** The connections that have been taken from the kernel and wait. */
+  protected override get waiting(): number {
+    return this.#listener?.queued ?? 0;
+  }
+
   /** Stops listening; connections that nobody accepted are aborted. */
   override async serverUnbind(): Promise<void> {
     const listener = this.#listener;
@@ -174,8 +191,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   /** What is asked of the runtime. */
   protected listenOptions(): ListenOptions {
-    const { noDelay, keepAlive } = this;
-    return { ...this.socketOptions(), noDelay, keepAlive };
+    const { noDelay, keepAlive, fd } = this;
+    return { ...this.socketOptions(), noDelay, keepAlive, fd };
   }
 
   /** The part of it that every socket has. */
