@@ -1,5 +1,5 @@
 """Stands in for systemd: starts a program with a notification socket and a watchdog of 100 ms, and prints what the program tells it
-and what it prints. Ends the program when it reads a line, and with its status."""
+and what it prints. Ends the program when it reads a line, and with its status; kills it at the end of its input."""
 import os
 import socket
 import subprocess
@@ -26,8 +26,10 @@ def tell():
 
 
 threading.Thread(target=tell, daemon=True).start()
-sys.stdin.readline()
-child.terminate()
+if sys.stdin.readline():
+    child.terminate()
+else:
+    child.kill()
 status = child.wait()
 sys.stdout.flush()
 os._exit(status)

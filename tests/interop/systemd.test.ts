@@ -12,13 +12,17 @@ const echo = commandFor(new URL("../../examples/echo.ts", import.meta.url));
 const listener = fileURLToPath(new URL("../conformance/programs/listener.pl", import.meta.url));
 const notified = fileURLToPath(new URL("./notified.py", import.meta.url));
 
-/** Ends a program, whatever it is about, when `use` is done. */
-async function withProgram(command: string[], use: (program: Program) => Promise<void>): Promise<void> {
+/** Ends a program, whatever it is about, when `use` is done; one that has started others ends them with its input. */
+async function withProgram(
+  command: string[],
+  use: (program: Program) => Promise<void>,
+  end: (program: Program) => void = (program) => program.end(),
+): Promise<void> {
   const program = new Program(command[0]!, command.slice(1));
   try {
     await use(program);
   } finally {
-    program.kill("SIGKILL");
+    end(program);
     await program.exited;
   }
 }
@@ -46,7 +50,7 @@ testWith(
         assertEquals(await program.exited, 0, program.stderr);
         // The file is systemd's, not the server's.
         assertEquals(existsSync(path), true);
-      });
+      }, (program) => program.kill("SIGKILL"));
     }),
 );
 
