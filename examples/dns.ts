@@ -1,7 +1,7 @@
 /**
  * An authoritative DNS server for one small zone, over UDP.
  *
- *     deno run -A examples/dns.ts --listen udp://127.0.0.1:5353 --zone zone.json
+ *     deno run --allow-net=127.0.0.1 --allow-read=zone.json examples/dns.ts --listen udp://127.0.0.1:5353 --zone zone.json
  *     bun examples/dns.ts --listen udp://127.0.0.1:5353
  *     node examples/dns.ts --listen udp://127.0.0.1:5353
  *

@@ -1,14 +1,24 @@
 /**
  * Echo: sends back what it receives, over any transport.
  *
- *     deno run -A examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency async
+ *     deno run --allow-net=127.0.0.1 examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency async
  *     bun examples/echo.ts --listen udp://127.0.0.1:9000
  *     node examples/echo.ts --listen unix:/tmp/echo.sock
- *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram --concurrency threading
  *     bun examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 4
  *
  * Then talk to it: `nc 127.0.0.1 9000`, `nc -u 127.0.0.1 9000`, `nc -U /tmp/echo.sock`,
  * `socat - UNIX-SENDTO:/tmp/echo.dgram,bind=/tmp/me.dgram`.
+ *
+ * What Deno has to allow for the other transports, and for handlers elsewhere:
+ *
+ *     deno run --allow-net=127.0.0.1 examples/echo.ts --listen udp://127.0.0.1:9000
+ *     deno run --allow-net=unix:/tmp/echo.sock --allow-read=/tmp --allow-write=/tmp examples/echo.ts --listen unix:/tmp/echo.sock
+ *     deno run --allow-ffi --allow-read=/tmp --allow-write=/tmp examples/echo.ts --listen unixgram:/tmp/echo.dgram
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency threading
+ *     deno run --allow-net=127.0.0.1 --allow-read=. --allow-env --allow-run=deno examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency forking
+ *     deno run --allow-net=127.0.0.1 --allow-read=. --allow-env --allow-run=deno examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 2
+ *
+ * `systemd/` has units that start it when the first client connects.
  */
 import { parseArgs } from "node:util";
 import {

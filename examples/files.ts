@@ -1,7 +1,8 @@
 /**
  * A file server: HTTP/1.0 on a Unix socket or on TCP, for the files below a directory.
  *
- *     deno run -A examples/files.ts --listen unix:/tmp/files.sock --root .
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/files.ts --listen tcp://127.0.0.1:8080 --root .
+ *     deno run --allow-net=unix:/tmp/files.sock --allow-read=.,/tmp --allow-write=/tmp examples/files.ts --listen unix:/tmp/files.sock --root .
  *     bun examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency threading
  *     node examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency forking
  *

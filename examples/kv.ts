@@ -1,7 +1,7 @@
 /**
  * A key-value store in memory, with a protocol of lines.
  *
- *     deno run -A examples/kv.ts --listen tcp://127.0.0.1:9000
+ *     deno run --allow-net=127.0.0.1 examples/kv.ts --listen tcp://127.0.0.1:9000
  *     bun examples/kv.ts --listen tcp://127.0.0.1:9000
  *     node examples/kv.ts --listen tcp://127.0.0.1:9000
  *

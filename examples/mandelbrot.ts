@@ -1,7 +1,7 @@
 /**
  * The Mandelbrot set as text: a handler that computes.
  *
- *     deno run -A examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency threading
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency threading
  *     bun examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency forking
  *     node examples/mandelbrot.ts --listen unix:/tmp/mandelbrot.sock --concurrency async
  *

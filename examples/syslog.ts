@@ -1,7 +1,8 @@
 /**
  * A syslog collector: prints what programs and machines report, one line for each message.
  *
- *     deno run -A examples/syslog.ts --listen udp://127.0.0.1:5514 --listen unixgram:/tmp/log.sock --mode 666
+ *     deno run --allow-net=127.0.0.1 examples/syslog.ts --listen udp://127.0.0.1:5514
+ *     deno run --allow-ffi --allow-read=/tmp --allow-write=/tmp examples/syslog.ts --listen unixgram:/tmp/log.sock --mode 666
  *     bun examples/syslog.ts --listen udp://127.0.0.1:5514
  *     node examples/syslog.ts --listen udp://127.0.0.1:5514
  *
