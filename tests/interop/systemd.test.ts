@@ -1,12 +1,12 @@
 /** The sockets that systemd passes, with systemd's own tool, and what it is told, with a socket that stands in for it. */
 import { assertEquals } from "@std/assert";
 import { getRuntime, listenFds, notify, watchdog } from "@sockets/server";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 import { openSocket } from "../conformance/adapters.ts";
 import { commandFor } from "../conformance/children.ts";
-import { missingUnixDatagram, Program, runtimeName, testWith, withFolder } from "./programs.ts";
+import { missingUnixDatagram, Program, run, runtimeName, testWith, withFolder } from "./programs.ts";
 
 const echo = commandFor(new URL("../../examples/echo.ts", import.meta.url));
 const listener = fileURLToPath(new URL("../conformance/programs/listener.pl", import.meta.url));
@@ -118,6 +118,22 @@ testWith(
 const needsNotify = missingUnixDatagram === false
   ? (name: string, body: () => Promise<void>) => testWith("python3", name, body)
   : (name: string, _: unknown) => void test(`${runtimeName} ${name} [skipped: ${missingUnixDatagram}]`, { skip: true }, () => {});
+
+testWith("systemd-analyze", "the units in examples/systemd/ are what systemd understands", () =>
+  withFolder(async (folder) => {
+    const units = fileURLToPath(new URL("../../examples/systemd/", import.meta.url));
+    for (const unit of ["echo.socket", "echo.service"]) {
+      const text = readFileSync(`${units}${unit}`, "utf8");
+      // The program must exist.
+      writeFileSync(`${folder}/${unit}`, text.replace("/usr/bin/node", process.execPath));
+    }
+    const { status, stdout, stderr } = await run("systemd-analyze", [
+      "verify",
+      `${folder}/echo.socket`,
+      `${folder}/echo.service`,
+    ]);
+    assertEquals([status, stdout, stderr], [0, "", ""]);
+  }));
 
 for (const kind of ["path", "abstract"]) {
   needsNotify(
