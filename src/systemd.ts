@@ -130,7 +130,14 @@ export function watchdog(options: SystemdOptions = {}): Disposable {
   const microseconds = Number(runtime.environment("WATCHDOG_USEC") ?? 0);
   let timer: ReturnType<typeof setInterval> | undefined;
   if (microseconds > 0 && (pid === undefined || Number(pid) === runtime.pid)) {
-    timer = setInterval(() => void notify({ watchdog: true }, options), microseconds / 2000);
+    let telling = false;
+    timer = setInterval(async () => {
+      // On a machine that is too busy they must not pile up.
+      if (telling) return;
+      telling = true;
+      await notify({ watchdog: true }, options);
+      telling = false;
+    }, microseconds / 2000);
     // Every runtime's timers have it, browsers' have not.
     (timer as unknown as { unref?(): void }).unref?.();
   }

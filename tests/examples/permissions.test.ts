@@ -13,7 +13,7 @@ import { Program, withFolder } from "../interop/programs.ts";
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
 const commands = readdirSync(examples).filter((name) => name.endsWith(".ts")).flatMap((name) => {
   const comment = /^\/\*\*[^]*?\*\//.exec(readFileSync(join(examples, name), "utf8"))![0];
-  return [...comment.matchAll(/^ \*     (deno run .*)$/gm)].map(([, line]) => ({ name, line: line! }));
+  return [...comment.matchAll(/^ \* {5}(deno run .*)$/gm)].map(([, line]) => ({ name, line: line! }));
 });
 
 const isDeno = getRuntime().name === "deno";

@@ -1,4 +1,4 @@
-"""Stands in for systemd: starts a program with a notification socket and a watchdog of 100 ms, and prints what the program tells it
+"""Stands in for systemd: starts a program with a notification socket and a watchdog of 400 ms, and prints what the program tells it
 and what it prints. Ends the program when it reads a line, and with its status; kills it at the end of its input."""
 import os
 import socket
@@ -14,8 +14,9 @@ name = "@sockets-" + str(uuid.uuid4()) if kind == "abstract" else folder.name + 
 told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 told.bind(name.replace("@", "\0", 1))
 child = subprocess.Popen(
-    [*command, "--listen", "tcp://127.0.0.1:0"],
-    env={**os.environ, "NOTIFY_SOCKET": name, "WATCHDOG_USEC": "100000"},
+    # It must not survive a test that was given up.
+    ["setpriv", "--pdeathsig", "KILL", *command, "--listen", "tcp://127.0.0.1:0"],
+    env={**os.environ, "NOTIFY_SOCKET": name, "WATCHDOG_USEC": "400000"},
     stdin=subprocess.DEVNULL,
 )
 

@@ -71,7 +71,7 @@ async function connectWhenListening(address: { transport: "unix"; path: string }
 }
 
 testWith(
-  "perl",
+  "setpriv",
   "echo, TCP: a descriptor is listened on, and ten restarts refuse and reset no connection",
   () =>
     withProgram(["perl", listener, ...echo], async (parent) => {
@@ -116,7 +116,7 @@ testWith(
 );
 
 const needsNotify = missingUnixDatagram === false
-  ? (name: string, body: () => Promise<void>) => testWith("python3", name, body)
+  ? (name: string, body: () => Promise<void>) => testWith("setpriv", name, body)
   : (name: string, _: unknown) => void test(`${runtimeName} ${name} [skipped: ${missingUnixDatagram}]`, { skip: true }, () => {});
 
 testWith("systemd-analyze", "the units in examples/systemd/ are what systemd understands", () =>

@@ -30,7 +30,8 @@ while (1) {
         if (fileno($listener) == 3) { fcntl($listener, F_SETFD, 0) } else { POSIX::dup2(fileno($listener), 3) }
         @ENV{qw(LISTEN_PID LISTEN_FDS)} = ($$, 1);
         syswrite STDOUT, "started $$\n";
-        exec @ARGV, "--listen", "tcp://127.0.0.1:0" or die $!;
+        # It must not survive a test that was given up.
+        exec "setpriv", "--pdeathsig", "KILL", @ARGV, "--listen", "tcp://127.0.0.1:0" or die $!;
       }
     }
   }
