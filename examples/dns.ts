@@ -1,7 +1,7 @@
 /**
  * An authoritative DNS server for one small zone, over UDP.
  *
- *     deno run -A examples/dns.ts --listen udp://127.0.0.1:5353 --zone zone.json
+ *     deno run --allow-net=127.0.0.1 --allow-read=zone.json examples/dns.ts --listen udp://127.0.0.1:5353 --zone zone.json
  *     bun examples/dns.ts --listen udp://127.0.0.1:5353
  *     node examples/dns.ts --listen udp://127.0.0.1:5353
  *
@@ -32,6 +32,7 @@ import {
   BaseRequestHandler,
   type Datagram,
   formatAddress,
+  handleSignals,
   type RequestHandlerClass,
   SocketError,
   type UDPServerOptions,
@@ -263,7 +264,7 @@ async function main(): Promise<void> {
   const server = new DNSServer(values.listen, zone);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void server.shutdown({ drain: 1000 }));
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

@@ -1,15 +1,25 @@
 /**
  * Echo: sends back what it receives, over any transport.
  *
- *     deno run -A examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency async
+ *     deno run --allow-net=127.0.0.1 examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency async
  *     bun examples/echo.ts --listen udp://127.0.0.1:9000
  *     node examples/echo.ts --listen unix:/tmp/echo.sock
- *     deno run -A examples/echo.ts --listen unixgram:/tmp/echo.dgram --concurrency threading
  *     bun examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 4
  *     node examples/echo.ts --listen tcp://127.0.0.1:9000 --proxy-protocol    (behind a load balancer: see haproxy.cfg)
  *
  * Then talk to it: `nc 127.0.0.1 9000`, `nc -u 127.0.0.1 9000`, `nc -U /tmp/echo.sock`,
  * `socat - UNIX-SENDTO:/tmp/echo.dgram,bind=/tmp/me.dgram`.
+ *
+ * What Deno has to allow for the other transports, and for handlers elsewhere:
+ *
+ *     deno run --allow-net=127.0.0.1 examples/echo.ts --listen udp://127.0.0.1:9000
+ *     deno run --allow-net=unix:/tmp/echo.sock --allow-read=/tmp --allow-write=/tmp examples/echo.ts --listen unix:/tmp/echo.sock
+ *     deno run --allow-ffi --allow-read=/tmp --allow-write=/tmp examples/echo.ts --listen unixgram:/tmp/echo.dgram
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency threading
+ *     deno run --allow-net=127.0.0.1 --allow-read=. --allow-env --allow-run=deno examples/echo.ts --listen tcp://127.0.0.1:9000 --concurrency forking
+ *     deno run --allow-net=127.0.0.1 --allow-read=. --allow-env --allow-run=deno examples/echo.ts --listen tcp://127.0.0.1:9000 --replicas 2
+ *
+ * `systemd/` has units that start it when the first client connects.
  */
 import { parseArgs } from "node:util";
 import {
@@ -26,6 +36,9 @@ import {
   ForkingUnixDatagramServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
+  listenFds,
+  notify,
   parseAddress,
   Replicas,
   type ReplicaServerOptions,
@@ -37,6 +50,7 @@ import {
   UDPServer,
   UnixDatagramServer,
   UnixStreamServer,
+  watchdog,
 } from "../mod.ts";
 
 export class StreamEcho extends BaseRequestHandler {
@@ -97,14 +111,17 @@ async function main(): Promise<void> {
     },
   });
   const { listen, concurrency, replicas, "proxy-protocol": proxyProtocol } = values;
+  // A socket that systemd has passed stands in for the address.
+  const [inherited] = listenFds();
   const server = replicas === undefined
-    ? echoServer(parseAddress(listen), concurrency, proxyProtocol ? { proxyProtocol } : {})
+    ? echoServer(parseAddress(listen), concurrency, { fd: inherited?.fd, ...(proxyProtocol ? { proxyProtocol } : {}) })
     : new Replicas(listen, new URL("#echoReplica", import.meta.url), { count: Number(replicas), data: concurrency });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
+  // For a unit of Type=notify, with WatchdogSec=; nothing otherwise.
+  await notify({ ready: true });
+  watchdog();
   await server.serveForever();
   await server.serverClose();
 }

@@ -1,7 +1,8 @@
 /**
  * A file server: HTTP/1.0 on a Unix socket or on TCP, for the files below a directory.
  *
- *     deno run -A examples/files.ts --listen unix:/tmp/files.sock --root .
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/files.ts --listen tcp://127.0.0.1:8080 --root .
+ *     deno run --allow-net=unix:/tmp/files.sock --allow-read=.,/tmp --allow-write=/tmp examples/files.ts --listen unix:/tmp/files.sock --root .
  *     bun examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency threading
  *     node examples/files.ts --listen tcp://127.0.0.1:8080 --root . --concurrency forking
  *
@@ -24,6 +25,7 @@ import {
   ForkingTCPServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
   LimitOverrunError,
   parseAddress,
   SocketError,
@@ -290,9 +292,7 @@ async function main(): Promise<void> {
   const server = makeServer(listen, root, { concurrency, mode: parseInt(mode, 8) });
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

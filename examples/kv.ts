@@ -1,7 +1,7 @@
 /**
  * A key-value store in memory, with a protocol of lines.
  *
- *     deno run -A examples/kv.ts --listen tcp://127.0.0.1:9000
+ *     deno run --allow-net=127.0.0.1 examples/kv.ts --listen tcp://127.0.0.1:9000
  *     bun examples/kv.ts --listen tcp://127.0.0.1:9000
  *     node examples/kv.ts --listen tcp://127.0.0.1:9000
  *
@@ -22,6 +22,7 @@ import {
   AsyncTCPServer,
   type Connection,
   formatAddress,
+  handleSignals,
   LimitOverrunError,
   type RequestHandlerClass,
   SocketError,
@@ -141,9 +142,7 @@ async function main(): Promise<void> {
   const server = new KVServer(values.listen);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

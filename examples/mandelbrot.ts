@@ -1,7 +1,7 @@
 /**
  * The Mandelbrot set as text: a handler that computes.
  *
- *     deno run -A examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency threading
+ *     deno run --allow-net=127.0.0.1 --allow-read=. examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency threading
  *     bun examples/mandelbrot.ts --listen tcp://127.0.0.1:9000 --concurrency forking
  *     node examples/mandelbrot.ts --listen unix:/tmp/mandelbrot.sock --concurrency async
  *
@@ -21,6 +21,7 @@ import {
   ForkingTCPServer,
   ForkingUnixStreamServer,
   formatAddress,
+  handleSignals,
   LimitOverrunError,
   parseAddress,
   SocketError,
@@ -142,9 +143,7 @@ async function main(): Promise<void> {
   const server = mandelbrotServer(values.listen, values.concurrency);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

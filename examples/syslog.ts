@@ -1,7 +1,8 @@
 /**
  * A syslog collector: prints what programs and machines report, one line for each message.
  *
- *     deno run -A examples/syslog.ts --listen udp://127.0.0.1:5514 --listen unixgram:/tmp/log.sock --mode 666
+ *     deno run --allow-net=127.0.0.1 examples/syslog.ts --listen udp://127.0.0.1:5514
+ *     deno run --allow-ffi --allow-read=/tmp --allow-write=/tmp examples/syslog.ts --listen unixgram:/tmp/log.sock --mode 666
  *     bun examples/syslog.ts --listen udp://127.0.0.1:5514
  *     node examples/syslog.ts --listen udp://127.0.0.1:5514
  *
@@ -14,7 +15,15 @@
  * permissions of a Unix socket's file: 600 by default, 666 for a socket that every user's programs may log to.
  */
 import { parseArgs } from "node:util";
-import { BaseRequestHandler, type Datagram, formatAddress, parseAddress, UDPServer, UnixDatagramServer } from "../mod.ts";
+import {
+  BaseRequestHandler,
+  type Datagram,
+  formatAddress,
+  handleSignals,
+  parseAddress,
+  UDPServer,
+  UnixDatagramServer,
+} from "../mod.ts";
 
 /** A message; what it doesn't tell is `null`. */
 export interface SyslogMessage {
@@ -183,7 +192,7 @@ async function main(): Promise<void> {
       await server.activate();
       console.log(`listening ${formatAddress(server.serverAddress)}`);
     }
-    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
+    handleSignals(servers, { drain: 1000 });
     await Promise.all(servers.map((server) => server.serveForever()));
   } finally {
     await Promise.all(servers.map((server) => server.serverClose()));

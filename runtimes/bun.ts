@@ -22,15 +22,18 @@ import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { tlsOverConnection } from "./shared/tls.ts";
 import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
-import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
+import { lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { system, turn } from "./shared/system.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
   listen(
-    options: SocketOptions & ({ hostname: string; port: number; reusePort: boolean; ipv6Only: boolean } | { unix: string }),
+    options:
+      & SocketOptions
+      & ({ hostname: string; port: number; reusePort: boolean; ipv6Only: boolean } | { unix: string } | { fd: number }),
   ): BunListener;
   connect(options: SocketOptions & ({ hostname: string; port: number } | { unix: string })): Promise<BunSocket>;
 }
@@ -53,7 +56,7 @@ interface SocketCallbacks {
 interface BunListener {
   readonly port: number;
   /** Fills `into`; not in Bun's types. */
-  getsockname(into: { address: string; port: number }): void;
+  getsockname(into: { address?: string; port?: number }): void;
   stop(closeActiveConnections: boolean): void;
 }
 
@@ -108,7 +111,7 @@ export const bun: Runtime = {
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
-    const { address, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
+    const { address, fd, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
     const socketOptions: SocketOptions = {
       allowHalfOpen: true,
@@ -125,7 +128,21 @@ export const bun: Runtime = {
     };
     let listener: BunListener;
     let local: Address;
-    if ("path" in address) {
+    if (fd !== null) {
+      const bound: { address?: string; port?: number } = {};
+      try {
+        listener = Bun.listen({ ...socketOptions, fd });
+        listener.getsockname(bound);
+      } catch (cause) {
+        throw await explain(cause, "listen", address);
+      }
+      if ((bound.port === undefined) !== (address.transport === "unix")) {
+        listener.stop(false);
+        throw wrongSocket(fd, address);
+      }
+      // An inherited Unix socket is not asked for its name.
+      local = bound.port === undefined ? address : inetAddress("tcp", bound.address, bound.port);
+    } else if ("path" in address) {
       try {
         listener = await bindPath(options, probe, "listen", (unix) => Bun.listen({ ...socketOptions, unix }));
       } catch (cause) {
@@ -154,6 +171,10 @@ export const bun: Runtime = {
       },
       accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
+      async stop() {
+        await turn();
+        listener.stop(false);
+      },
       close() {
         listener.stop(false);
         queue.close();
@@ -194,6 +215,7 @@ export const bun: Runtime = {
   },
 
   bind: bindDatagram,
+  ...system,
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),

@@ -7,15 +7,18 @@ import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
 import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
+import { node } from "./node.ts";
 import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { nodeTls } from "./shared/tls.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { system, turn } from "./shared/system.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
+  permissions: { querySync(permission: { name: "env"; variable: string }): { state: string } };
   listen(
     options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean } | { transport: "unix"; path: string },
   ): DenoListener;
@@ -71,6 +74,8 @@ export const deno: Runtime = {
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
+    // Deno's own sockets take no descriptor.
+    if (options.fd !== null) return node.listen(options);
     const { address, requestQueueSize, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     let listener: DenoListener;
@@ -88,6 +93,7 @@ export const deno: Runtime = {
     const local = toAddress(listener.addr);
     let accepting: Promise<void> | null = null;
     let closed = false;
+    let failed = false;
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
       try {
@@ -95,25 +101,41 @@ export const deno: Runtime = {
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
         accepting = null;
+        failed = false;
         queue.offer(connection);
       } catch (cause) {
         accepting = null;
+        failed = true;
         if (!closed) queue.fail(explain(cause, "accept", local));
       }
+    };
+    const end = (): void => {
+      if (!closed) listener.close();
+      closed = true;
     };
     return {
       address: local,
       refused: 0,
-      queued: 0,
+      get queued() {
+        return queue.length;
+      },
       accept(as) {
         const connection = queue.take(as);
         if (connection instanceof Promise && accepting === null && !closed) accepting = accept();
         return connection;
       },
       interrupt: () => queue.interrupt(),
+      async stop() {
+        // Those in the kernel's queue would be reset. An accept() that finds one there takes less than a turn of the event loop.
+        while (!closed && !failed) {
+          accepting ??= accept();
+          await Promise.race([accepting, turn()]);
+          if (accepting !== null) break;
+        }
+        end();
+      },
       async close() {
-        closed = true;
-        listener.close();
+        end();
         queue.close();
         // An accept under way holds the address for a moment longer.
         await accepting;
@@ -134,6 +156,11 @@ export const deno: Runtime = {
 
   tls: nodeTls,
   bind: bindDatagram,
+  ...system,
+  // Without the permission Deno would ask for it at a terminal, and throw elsewhere.
+  environment(variable) {
+    if (Deno.permissions.querySync({ name: "env", variable }).state === "granted") return system.environment(variable);
+  },
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, childCommand),
   // setImmediate() costs more here than it saves.

@@ -13,6 +13,7 @@ import type {
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { detectRuntime } from "./detect.ts";
+import { system } from "./shared/system.ts";
 import { cores, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
@@ -47,7 +48,8 @@ export const memory: Runtime = {
 
   // async, so that an error is a rejection as with the others.
   // deno-lint-ignore require-await
-  async listen({ address, requestQueueSize }: ListenOptions): Promise<Listener> {
+  async listen({ address, fd, requestQueueSize }: ListenOptions): Promise<Listener> {
+    if (fd !== null) throw new UnsupportedError("there are no descriptors in memory: listen on an address");
     const local = chosen(address);
     const key = formatAddress(local);
     if (listeners.has(key)) throw new SocketError("EADDRINUSE", { syscall: "listen", address });
@@ -63,6 +65,10 @@ export const memory: Runtime = {
       },
       accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
+      stop() {
+        listeners.delete(key);
+        return Promise.resolve();
+      },
       close() {
         listeners.delete(key);
         queue.close();
@@ -91,6 +97,8 @@ export const memory: Runtime = {
   },
 
   // Only sockets are in memory.
+  ...system,
+  environment: (name) => detectRuntime().environment(name),
   spawnThread: (options) => detectRuntime().spawnThread(options),
   spawnProcess: (options) => detectRuntime().spawnProcess(options),
   afterEvents: (callback) => callback(),

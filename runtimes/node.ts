@@ -9,9 +9,10 @@ import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { nodeTls } from "./shared/tls.ts";
-import { resolveHost, toSocketError } from "./shared/translate.ts";
+import { resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { system, turn } from "./shared/system.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** Node's sockets: `node:net`. */
@@ -35,7 +36,7 @@ export const node: Runtime = {
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
-    const { address, requestQueueSize, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
+    const { address, fd, requestQueueSize, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const socketOptions = {
       allowHalfOpen: true,
       noDelay,
@@ -55,15 +56,22 @@ export const node: Runtime = {
     listening.catch(ignore);
     // Node empties the kernel's queue into ours, which does the bounding: a smaller one would only turn away bursts, and uncounted.
     const backlog = Math.max(511, requestQueueSize);
-    if ("path" in address) {
+    if (fd !== null) {
+      server.listen({ fd, backlog });
+    } else if ("path" in address) {
       await bindPath(options, probeStream, "listen", (path) => server.listen({ path, backlog }));
     } else {
       const host = await resolveHost(address, options.addressFamily);
       server.listen({ host, port: address.port, backlog, reusePort, ipv6Only });
     }
     await listening;
-    const bound = server.address() as net.AddressInfo | string;
-    const local = typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
+    const bound = server.address();
+    // An inherited Unix socket is not asked for its name.
+    const local = bound === null || typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
+    if (local.transport !== address.transport || (bound === null && address.transport === "tcp")) {
+      server.close();
+      throw wrongSocket(fd, address);
+    }
     server.removeAllListeners("error");
     server.on("error", (cause) => queue.fail(toSocketError(cause, "accept", local)));
     return {
@@ -76,6 +84,10 @@ export const node: Runtime = {
       },
       accept: (as) => queue.take(as),
       interrupt: () => queue.interrupt(),
+      async stop() {
+        await turn();
+        server.close();
+      },
       close() {
         // The address is free at once; the callback of close() would wait for the connections as well.
         server.close();
@@ -87,6 +99,7 @@ export const node: Runtime = {
 
   tls: (settings) => nodeTls(settings, node.capabilities.tlsKeyKinds),
   bind: bindDatagram,
+  ...system,
   spawnThread,
   spawnProcess: (options) =>
     spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),

@@ -48,8 +48,8 @@ export interface ActiveRequest {
 /** How to stop a server. */
 export interface ShutdownOptions {
   /**
-   * Milliseconds that the requests in progress have to finish before they are aborted. Without it nothing is aborted: `shutdown()`
-   * waits only for what `serveForever()` itself waits for, the one request of a plain server.
+   * Milliseconds that the requests in progress have to finish before they are aborted. Without it `shutdown()` aborts nothing and waits
+   * only for what `serveForever()` itself waits for, the one request of a plain server; `serverClose()` takes `shutdownTimeout`.
    */
   drain?: number;
 }
@@ -91,12 +91,13 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
 /**
  * What all servers have in common: the loop, the hooks and their order. `socketserver.BaseServer` in TypeScript.
  *
- * For the caller: the constructor, `activate()`, `serveForever()`, `handleRequest()`, `shutdown()`, `serverClose()`.
+ * For the caller: the constructor, `activate()`, `serveForever()`, `handleRequest()`, `suspend()`, `resume()`, `shutdown()`,
+ * `serverClose()`.
  *
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `full`, `interrupt()`, `abortRequest()`, `killRequests()`,
+ * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`, `abortRequest()`, `killRequests()`,
  * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
@@ -148,6 +149,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #errors = 0;
   #activated: Promise<void> | null = null;
   #shutdownRequested = false;
+  #suspended = false;
+  /** Whether the loop is to handle what waits before it ends. */
+  #emptying = false;
+  /** Made when somebody asks for it. */
+  #drainController: AbortController | null = null;
   /** What ends the loop with an error: a handler's {@linkcode SystemExit}, or what `handleError` threw. */
   #failure: { error: unknown } | null = null;
   #serving: Promise<void> | null = null;
@@ -217,6 +223,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return this.#draining > 0;
   }
 
+  /**
+   * Fires when the server begins to drain: when it is stopping, and a handler should come to its end, as far as it can, before it is
+   * aborted. `AbortSignal.any([this.server.drainSignal, this.request.signal])` fires too when the connection is gone.
+   */
+  get drainSignal(): AbortSignal {
+    this.#drainController ??= new AbortController();
+    if (this.draining) this.#drainController.abort();
+    return this.#drainController.signal;
+  }
+
+  /** Whether `suspend()` keeps the server from taking requests. */
+  get suspended(): boolean {
+    return this.#suspended;
+  }
+
   // Methods for the caller.
 
   /**
@@ -254,9 +275,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (signal?.aborted) this.#shutdownRequested = true;
     try {
       if (!this.#shutdownRequested) await this.activate();
-      while (!this.#shutdownRequested && this.#failure === null && this.#activated !== null) {
-        if (this.full) {
-          this.#paused++;
+      while (
+        (!this.#shutdownRequested || (this.#emptying && this.waiting > 0)) && this.#failure === null && this.#activated !== null
+      ) {
+        const held = this.#suspended && !this.#emptying;
+        if (held || this.full) {
+          if (!held) this.#paused++;
           await this.#room();
           continue;
         }
@@ -302,13 +326,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       if (this.timeout !== null && this.timeout !== Infinity) {
         timer = setTimeout(() => {
           timedOut = true;
-          this.interrupt();
+          this.#wake();
         }, this.timeout);
       }
       let taken: Taken<R> = null;
       do {
         try {
-          taken = await this.getRequest();
+          if (this.#suspended) await this.#room();
+          else taken = await this.getRequest();
         } catch (error) {
           await this.#notTaken(error);
         }
@@ -325,6 +350,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   /**
+   * Takes no more requests until `resume()`. The address stays bound: what comes waits in the queue, and requests in progress go on.
+   * Does nothing when the server is suspended already.
+   */
+  suspend(): void {
+    this.#suspended = true;
+    this.interrupt();
+  }
+
+  /** Takes requests again after `suspend()`; otherwise does nothing. */
+  resume(): void {
+    this.#suspended = false;
+    this.#left?.resolve();
+  }
+
+  /**
    * Stops `serveForever()`; called before it, stops the next one. The address stays bound: what comes waits in the queue.
    *
    * A handler of a plain server must not await this, as the loop waits for the handler.
@@ -336,6 +376,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     const { drain } = options;
     if (drain !== undefined) checkTimeout("drain", drain);
     this.#shutdownRequested = true;
+    // What waits stays in the queue, also when a serverClose() was about to handle it.
+    if (drain !== undefined) this.#emptying = false;
     this.#wake();
     if (drain !== undefined) await this.#drain(drain);
     await this.#serving;
@@ -344,15 +386,28 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /**
    * Stops serving and frees the address. Requests in progress have `shutdownTimeout` milliseconds to finish and are aborted then;
    * with `blockOnClose` off, they are left to themselves. Does nothing the second time.
+   *
+   * @param options `drain`: milliseconds that the requests in progress have in place of `shutdownTimeout`. Those of connections that have
+   * been taken from the kernel and wait are handled within it too, where otherwise they are aborted.
    */
-  async serverClose(): Promise<void> {
+  async serverClose(options: ShutdownOptions = {}): Promise<void> {
+    const { drain } = options;
+    if (drain !== undefined) checkTimeout("drain", drain);
     const serving = this.#serving;
     if (serving !== null) this.#shutdownRequested = true;
+    if (drain !== undefined) {
+      this.#emptying = drain > 0 && serving !== null;
+      await this.#activated?.catch(() => {});
+      await this.stopListening();
+      this.#wake();
+      await this.#drain(drain);
+    }
     this.#wake();
     await this.#activated?.catch(() => {});
     this.#activated = null;
     await this.serverUnbind();
-    if (this.blockOnClose) {
+    if (drain !== undefined) await serving;
+    else if (this.blockOnClose) {
       await this.#drain(this.shutdownTimeout);
       await serving;
     }
@@ -518,6 +573,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /** Whether as many requests are in progress as may be: then the next one is not taken. */
   protected get full(): boolean {
     return this.#active.size >= this.maxActiveRequests;
+  }
+
+  /** Stops listening where that can be done before `serverUnbind()`, and the requests that wait are still there then. */
+  protected stopListening(): void | Promise<void> {}
+
+  /** How many requests would be lost by `serverUnbind()`. */
+  protected get waiting(): number {
+    return 0;
   }
 
   /** Makes a waiting `getRequest()` return `null`. */
@@ -757,11 +820,26 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   async #drain(ms: number): Promise<void> {
     this.#enter();
     this.#draining++;
+    this.#drainController?.abort();
     try {
-      await this.#drainNow(ms);
+      await this.#drainNow(this.#emptying ? await this.#empty(ms) : ms);
     } finally {
       this.#draining--;
+      if (this.#draining === 0) this.#drainController = null;
     }
+  }
+
+  /** Has the loop handle what waits, for `ms` milliseconds; what is left of these. */
+  async #empty(ms: number): Promise<number> {
+    const begun = performance.now();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      if (ms !== Infinity) timer = setTimeout(resolve, ms);
+    });
+    await Promise.race([this.#serving, late]);
+    clearTimeout(timer);
+    this.#emptying = false;
+    return Math.max(0, ms - (performance.now() - begun));
   }
 
   async #drainNow(ms: number): Promise<void> {

@@ -87,6 +87,11 @@ export class OpeningListener implements Listener {
     this.#listener.interrupt();
   }
 
+  /** Those that are being opened, or are still to be, can be accepted too. */
+  stop(): Promise<void> {
+    return this.#listener.stop();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const closed = this.#listener.close();

@@ -116,14 +116,14 @@ export class SupervisedReplica implements Replica {
   }
 
   /** Ends it; resolves, once the worker is gone, with what its server has counted, where that could be had. */
-  async close(shutdownTimeout: number): Promise<ServerStats | null> {
+  async close(shutdownTimeout: number, drains: boolean): Promise<ServerStats | null> {
     this.wake();
     this.#served = null;
     const host = this.#host;
     if (host === null) return null;
     let stats: ServerStats | null = null;
     if (this.state === "starting") this.#fail(new Error("the replicas were closed while they were being started"));
-    else stats = await this.#within(shutdownTimeout, (host) => host.serverClose(shutdownTimeout));
+    else stats = await this.#within(shutdownTimeout, (host) => host.serverClose(shutdownTimeout, drains));
     // As it was asked to: nobody needs to hear of it.
     if (stats !== null) this.state = "stopped";
     host.terminate();

@@ -246,14 +246,18 @@ export class Replicas implements AsyncDisposable {
   /**
    * Stops serving, ends the replicas and frees the address. Requests in progress have `shutdownTimeout` milliseconds to finish and are
    * aborted then; a replica that does not answer is ended 3 seconds after that. Does nothing the second time.
+   *
+   * @param options `drain`: milliseconds in place of `shutdownTimeout`; see `BaseServer.serverClose()`.
    */
-  async serverClose(): Promise<void> {
+  async serverClose(options: ShutdownOptions = {}): Promise<void> {
+    const { drain } = options;
+    if (drain !== undefined) checkTimeout("drain", drain);
     const serving = this.#serving;
     if (serving !== null) this.#shutdownRequested = true;
-    await this.#close();
+    await this.#close(drain);
     // Those that it was about to start, too.
     await this.#activated?.catch(ignore);
-    await this.#close();
+    await this.#close(drain);
     this.#activated = null;
     this.#stop?.();
     await serving;
@@ -398,13 +402,14 @@ export class Replicas implements AsyncDisposable {
     await Promise.all(this.#members.map((member) => member.shutdown(drain)));
   }
 
-  #close(): Promise<void> {
-    return this.#closing ??= this.#closeAll().finally(() => this.#closing = null);
+  #close(drain?: number): Promise<void> {
+    return this.#closing ??= this.#closeAll(drain).finally(() => this.#closing = null);
   }
 
-  async #closeAll(): Promise<void> {
+  async #closeAll(drain: number | undefined): Promise<void> {
     this.#restarting = false;
-    for (const stats of await Promise.all(this.#members.map((member) => member.close(this.shutdownTimeout)))) {
+    const closed = this.#members.map((member) => member.close(drain ?? this.shutdownTimeout, drain !== undefined));
+    for (const stats of await Promise.all(closed)) {
       if (stats !== null) this.#past.push(stats);
     }
   }

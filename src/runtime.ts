@@ -65,6 +65,8 @@ export interface ListenOptions extends SocketOptions {
   readonly noDelay: boolean;
   /** Probes idle accepted connections; a number is the idle time before the first probe, in milliseconds. */
   readonly keepAlive: boolean | number;
+  /** An inherited descriptor to listen on in place of binding the address; `null` binds it. */
+  readonly fd: number | null;
 }
 
 /** Where to exchange datagrams, and how. */
@@ -102,6 +104,8 @@ export interface Listener {
   accept<T>(as: (connection: RawConnection | null) => T): T | Promise<T>;
   /** Ends a waiting `accept()` with `null`. Connections that come meanwhile wait for the next `accept()`. */
   interrupt(): void;
+  /** Stops listening; connections that wait already, those in the kernel's queue included, can still be accepted. */
+  stop(): Promise<void>;
   /** Stops listening, aborts the connections that nobody accepted, and resolves once the address is free. */
   close(): Promise<void>;
 }
@@ -280,6 +284,9 @@ export interface ChildProcess {
   terminate(): void;
 }
 
+/** A signal that asks a program to do something, in the names of signal(7). */
+export type Signal = "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGQUIT" | "SIGUSR1" | "SIGUSR2";
+
 /** A JavaScript runtime's sockets, threads and processes. */
 export interface Runtime {
   /** The runtime's name. */
@@ -303,6 +310,14 @@ export interface Runtime {
   spawnThread(options: ThreadOptions): Thread;
   /** Starts a process. */
   spawnProcess(options: ProcessOptions): ChildProcess;
+  /** The process id. */
+  readonly pid: number;
+  /** An environment variable; `undefined` when it is not set, or may not be read. */
+  environment(name: string): string | undefined;
+  /** Removes an environment variable, so that children don't have it. */
+  unsetEnvironment(name: string): void;
+  /** Calls back whenever a signal comes, in place of what it does by default; returns what ends that. It keeps no process running. */
+  onSignal(signal: Signal, callback: () => void): () => void;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */
   afterEvents(callback: () => void): void;
 }

@@ -7,7 +7,8 @@ const encoder = new TextEncoder();
 /** Checks what a listener is asked for, before anything is bound. */
 export function checkListenOptions(runtime: Runtime, options: ListenOptions): void {
   checkSocketOptions(runtime, options);
-  const { address, keepAlive, allowReuseAddress } = options;
+  const { address, fd, keepAlive, allowReuseAddress } = options;
+  if (fd !== null) checkInteger("fd", fd, 0, 2 ** 31 - 1);
   if (typeof keepAlive !== "boolean") {
     if (!(keepAlive >= 1000)) {
       throw new RangeError(`keepAlive must be a boolean or a number of milliseconds, 1000 or more, got ${String(keepAlive)}`);

@@ -38,6 +38,8 @@ export interface TCPServerOptions extends ServerOptions, Partial<ConnectionLimit
   proxyTimeout?: number;
   /** See {@linkcode TCPServer.tls}. */
   tls?: TlsOptions | null;
+  /** See {@linkcode TCPServer.fd}. */
+  fd?: number | null;
 }
 
 /**
@@ -94,7 +96,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
    */
   proxyProtocol: boolean | readonly string[] = false;
   /** Milliseconds that a connection has to send its PROXY protocol header: 5000 by default, `Infinity` for ever. */
-  proxyTimeout = 5000;
+  proxyTimeout: number = 5000;
+  /**
+   * An inherited descriptor to listen on, of a socket that is bound already, as systemd passes it (see `listenFds()`); `null`, the
+   * default, binds the address. The address says of which kind the socket is, and is not used otherwise.
+   */
+  fd: number | null = null;
   /** Connections at once: 16,384 by default. See {@linkcode ConnectionLimits.maxConnections}. */
   maxConnections = 16_384;
   /** What becomes of those beyond: `"wait"` by default. See {@linkcode ConnectionLimits.whenFull}. */
@@ -225,6 +232,15 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
    * @param _clientAddress The peer's address; `null` when it has none.
    */
   handleHandshakeError(_error: unknown, _clientAddress: Address | null): void | Promise<void> {}
+  /** Stops listening; the loop goes on with the connections that have been taken from the kernel. */
+  protected override stopListening(): void | Promise<void> {
+    return this.#listener?.stop();
+  }
+
+  /** The connections that have been taken from the kernel and wait, or are being opened. */
+  protected override get waiting(): number {
+    return (this.#listener?.queued ?? 0) + (this.#headers?.opening ?? 0) + (this.#handshakes?.opening ?? 0);
+  }
 
   /** Stops listening; connections that nobody accepted are aborted. */
   override async serverUnbind(): Promise<void> {
@@ -247,8 +263,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   /** What is asked of the runtime. */
   protected listenOptions(): ListenOptions {
-    const { noDelay, keepAlive } = this;
-    return { ...this.socketOptions(), noDelay, keepAlive };
+    const { noDelay, keepAlive, fd } = this;
+    return { ...this.socketOptions(), noDelay, keepAlive, fd };
   }
 
   /** The part of it that every socket has. */
@@ -339,6 +355,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   #refuse(address: Address, reason: EndReason): void {
     this.#refused++;
+    // The loop may wait for this one alone.
+    if (this.draining) this.interrupt();
     this.countEnd(null, clientOf(address), reason);
   }
 

@@ -1,5 +1,6 @@
 import type { Address } from "./address.ts";
 import type { ServerClass } from "./async_mixin.ts";
+import type { ShutdownOptions } from "./base_server.ts";
 import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
@@ -132,8 +133,8 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       return this.#pool?.kill();
     }
 
-    override async serverClose(): Promise<void> {
-      await super.serverClose();
+    override async serverClose(options?: ShutdownOptions): Promise<void> {
+      await super.serverClose(options);
       // Whoever is still busy has been told to stop and had time to; or, with blockOnClose off, is left to finish.
       await this.#pool?.close(this.blockOnClose);
     }

@@ -167,7 +167,16 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     if (this.allow !== null || this.deny.length > 0) {
       throw new TypeError("allow and deny are for connections: override verifyRequest() to turn datagrams away");
     }
+    if (this.fd !== null) throw new TypeError("fd is for listeners: a datagram socket can't be inherited");
     checkBindOptions(this.runtime, this.bindOptions());
+  }
+
+  /** A datagram socket doesn't listen. */
+  protected override stopListening(): void {}
+
+  /** Datagrams that wait are nobody's yet. */
+  protected override get waiting(): number {
+    return 0;
   }
 
   /** Ends a waiting `getRequest()`. */

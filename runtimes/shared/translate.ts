@@ -12,6 +12,11 @@ export function toSocketError(cause: unknown, syscall: string, address: Address,
   });
 }
 
+/** What listening on a descriptor gets that is a socket of another kind. */
+export function wrongSocket(fd: number | null, address: Address): SocketError {
+  return new SocketError("EPROTOTYPE", { syscall: "listen", address }, `descriptor ${fd} is no ${address.transport} socket`);
+}
+
 /** The IP address of a host in the family asked for; without one, and for an IP address, the host as it is. */
 export async function resolveHost(address: Address, family: AddressFamily | null): Promise<string> {
   if (!("hostname" in address)) throw new TypeError("not an internet address");

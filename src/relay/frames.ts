@@ -59,7 +59,7 @@ export type Call =
   | { method: "activate"; address: Address }
   | { method: "serveForever" }
   | { method: "shutdown"; drain?: number | null }
-  | { method: "serverClose"; shutdownTimeout: number | null }
+  | { method: "serverClose"; shutdownTimeout: number | null; drains: boolean }
   | { method: "stats" };
 
 const encoder = new TextEncoder();

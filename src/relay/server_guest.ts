@@ -52,7 +52,7 @@ export class ServerGuest {
         return await server.shutdown(call.drain === undefined ? {} : { drain: call.drain ?? Infinity });
       case "serverClose":
         server.shutdownTimeout = call.shutdownTimeout ?? Infinity;
-        await server.serverClose();
+        await server.serverClose(call.drains ? { drain: server.shutdownTimeout } : {});
         return server.stats;
       case "stats":
         return server.stats;

@@ -47,9 +47,9 @@ export class ServerHost {
     await this.#call({ method: "shutdown", ...(drain === undefined ? {} : { drain: finite(drain) }) });
   }
 
-  /** Frees the address; resolves with what the server has counted in all. */
-  async serverClose(shutdownTimeout: number): Promise<ServerStats> {
-    return await this.#call({ method: "serverClose", shutdownTimeout: finite(shutdownTimeout) }) as ServerStats;
+  /** Frees the address, or `drains` for so long; resolves with what the server has counted in all. */
+  async serverClose(shutdownTimeout: number, drains: boolean): Promise<ServerStats> {
+    return await this.#call({ method: "serverClose", shutdownTimeout: finite(shutdownTimeout), drains }) as ServerStats;
   }
 
   /** What the server has counted. */

@@ -29,8 +29,8 @@ export class Program {
   /** Resolves with its exit status, or the signal that ended it. */
   readonly exited: Promise<number | string | null>;
 
-  constructor(command: string, args: string[], cwd = root) {
-    this.#child = spawn(command, args, { cwd, stdio: ["pipe", "pipe", "pipe"] });
+  constructor(command: string, args: string[], cwd = root, env = process.env) {
+    this.#child = spawn(command, args, { cwd, env, stdio: ["pipe", "pipe", "pipe"] });
     const { stdin, stdout, stderr } = this.#child;
     // A program that ends without reading on is no error of the test.
     stdin!.on("error", () => {});

@@ -23,6 +23,7 @@ function failing(...codes: string[]) {
         const code = codes[accepts++];
         return code === undefined ? listener.accept(as) : Promise.reject(new SocketError(code, { syscall: "accept" }));
       },
+      stop: () => Promise.resolve(),
       interrupt: () => listener.interrupt(),
       close: () => listener.close(),
     };

@@ -1,0 +1,95 @@
+/**
+ * The examples do what they are for with the permissions that their first comments name, and no others. Each `deno run` line there is
+ * run as it stands, on a port and in a folder of the test's own.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { bind, connect, formatAddress, getRuntime, parseAddress } from "@sockets/server";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Program, withFolder } from "../interop/programs.ts";
+
+const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
+const commands = readdirSync(examples).filter((name) => name.endsWith(".ts")).flatMap((name) => {
+  const comment = /^\/\*\*[^]*?\*\//.exec(readFileSync(join(examples, name), "utf8"))![0];
+  return [...comment.matchAll(/^ \* {5}(deno run .*)$/gm)].map(([, line]) => ({ name, line: line! }));
+});
+
+const isDeno = getRuntime().name === "deno";
+
+/** What a client says to an example, and what the answer begins with. */
+const TALKS: Record<string, [said: string | Uint8Array, heard: string]> = {
+  "echo.ts": ["hello", "hello"],
+  "kv.ts": ["SET color red\n", "OK\n"],
+  "mandelbrot.ts": ["8 2 10\n", "mandelbrot 8 2 10\n"],
+  "files.ts": ["GET /deno.json HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "],
+  // Question 4660: example.test, SOA. The answer has the same number and the bits of an authoritative answer.
+  "dns.ts": [
+    Uint8Array.from([0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7, ...text("example"), 4, ...text("test"), 0, 0, 6, 0, 1]),
+    "\x124",
+  ],
+};
+
+function text(word: string): Uint8Array {
+  return new TextEncoder().encode(word);
+}
+
+if (!isDeno) {
+  test(`${getRuntime().name}: permissions [skipped: they are Deno's, and tested there]`, { skip: true }, () => {});
+}
+
+for (const { name, line } of isDeno ? commands : []) {
+  test(`deno ${name}: ${line}`, () =>
+    withFolder(async (folder) => {
+      assert(!/ (-A|--allow-all)( |$)/.test(line), "an example needs no permission for everything");
+      writeFileSync(join(folder, "zone.json"), JSON.stringify({ origin: "example.test", ttl: 1, records: {} }));
+      const args = line.split(" ").slice(1).map((word) =>
+        word.replaceAll("/tmp", folder).replace(/^((?:tcp|udp):.*):\d+$/, "$1:0").replace("zone.json", join(folder, "zone.json"))
+      );
+      args.splice(1, 0, "--no-prompt", "--no-check");
+      // `--allow-run=deno` is the one that is found by its name.
+      const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` };
+      const program = new Program(process.execPath, args, undefined, env);
+      try {
+        const first = await program.line();
+        assert(first.startsWith("listening "), first);
+        await talk(name, first.slice("listening ".length), program);
+        program.kill("SIGTERM");
+        assertEquals(await program.exited, 0);
+        assertEquals(program.stderr, "");
+      } finally {
+        program.kill("SIGKILL");
+        await program.exited;
+      }
+    }));
+}
+
+async function talk(name: string, where: string, program: Program): Promise<void> {
+  const address = parseAddress(where);
+  const datagrams = address.transport === "udp" || address.transport === "unixgram";
+  if (name === "syslog.ts") {
+    const socket = await bind(address.transport === "udp" ? "udp://127.0.0.1:0" : "unixgram:");
+    await socket.send("<14>Nov 24 08:08:18 web1 app: hello", address);
+    await socket.close();
+    return assertEquals(await program.line(), "user.info Nov 24 08:08:18 web1 app: hello");
+  }
+  const [said, heard] = TALKS[name]!;
+  let answer: Uint8Array;
+  if (datagrams) {
+    const socket = await bind(address.transport === "udp" ? "udp://127.0.0.1:0" : "unixgram:");
+    await socket.send(said, address);
+    answer = (await socket.receive())!.data;
+    await socket.close();
+  } else {
+    const client = await connect(address);
+    await client.write(said);
+    answer = (await client.read())!;
+    // All of it is taken, so that nothing is left to complain of.
+    await client.closeWrite();
+    while (await client.read() !== null);
+    await client.close();
+  }
+  const latin1 = String.fromCharCode(...answer);
+  assert(latin1.startsWith(heard), `${formatAddress(address)} says ${JSON.stringify(latin1)}`);
+}
