@@ -9,6 +9,7 @@ import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { lookUp, resolveHost, toSocketError } from "./shared/translate.ts";
+import { channel } from "./shared/channels.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
@@ -154,6 +155,7 @@ export const bun: Runtime = {
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),
+  channel,
 };
 
 /** The end of a Unix connection that has bound no name. */

@@ -11,6 +11,7 @@ import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { channel } from "./shared/channels.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
@@ -133,6 +134,7 @@ export const deno: Runtime = {
   spawnProcess: (options) => spawnProcess(options, childCommand),
   // setImmediate() costs more here than it saves.
   afterEvents: queueMicrotask,
+  channel,
 };
 
 function toAddress(addr: DenoAddr): Address {

@@ -12,6 +12,7 @@ import type {
 import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "./shared/arrival_queue.ts";
 import { detectRuntime } from "./detect.ts";
+import { channel } from "./shared/channels.ts";
 import { cores, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
@@ -85,6 +86,7 @@ export const memory: Runtime = {
   spawnThread: (options) => detectRuntime().spawnThread(options),
   spawnProcess: (options) => detectRuntime().spawnProcess(options),
   afterEvents: (callback) => callback(),
+  channel,
 };
 
 /** The address with the port or the name that it asks for. */

@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const deno = join(root, "node_modules/.bin/deno");
 const tsc = join(root, "node_modules/.bin/tsc");
 const importMap = ["--import-map", "tests/offline/import_map.json"];
-const entries = ["mod.ts", "testing.ts"];
+const entries = ["mod.ts", "testing.ts", "prometheus.ts", "otel.ts", "monitor.ts"];
 
 const failures = [
   run("format", deno, ["fmt", "--check"]),

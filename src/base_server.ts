@@ -1,5 +1,6 @@
 import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
+import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
 import { checkTimeout } from "./deadline.ts";
 import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
@@ -8,6 +9,7 @@ import { Histogram } from "./histogram.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
+import type { WorkerKind } from "./worker.ts";
 
 /** A class of request handlers, as a server is given it. */
 export type RequestHandlerClass<R = Connection> = new (
@@ -97,7 +99,7 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
  * For derived classes, beside these: `transport`, `concurrent`, `full`, `interrupt()`, `abortRequest()`, `killRequests()`,
- * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `validate()`.
+ * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`, `workerExited()`, `validate()`, `channels`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -129,6 +131,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected abstract get transport(): Transport;
   /** Whether the next request is taken while others are unfinished. A plain server finishes one first; the mix-ins don't. */
   protected readonly concurrent: boolean = false;
+  /** Where it tells what happens. */
+  protected readonly channels: Channels;
   /** One in so many requests is timed, and counts for all of them. */
   protected readonly timedOneIn: number = 1;
 
@@ -147,6 +151,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #aborted = 0;
   #errors = 0;
   #activated: Promise<void> | null = null;
+  /** Whether somebody was told that it listens. */
+  #announced = false;
   #shutdownRequested = false;
   /** What ends the loop with an error: a handler's {@linkcode SystemExit}, or what `handleError` threw. */
   #failure: { error: unknown } | null = null;
@@ -178,6 +184,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     this.RequestHandlerClass = RequestHandlerClass;
     this.runtime = options.runtime ?? getRuntime();
+    this.channels = openChannels(this.runtime);
     this.#options = options;
   }
 
@@ -355,6 +362,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       await this.#drain(this.shutdownTimeout);
       await serving;
     }
+    if (!this.#announced) return;
+    this.#announced = false;
+    if (this.channels.closed.hasSubscribers) this.channels.closed.publish({ server: this });
   }
 
   /** The same as {@linkcode BaseServer.serverClose}, for `await using`. */
@@ -565,8 +575,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    *
    * @param _request The request.
    * @param _clientAddress Who sent it.
+   * @param _duration Milliseconds since it was taken; 0 for a datagram that was not timed.
    */
-  protected requestEnded(_request: R, _clientAddress: Address | null): void {}
+  protected requestEnded(_request: R, _clientAddress: Address | null, _duration: number): void {}
 
   /**
    * Counts the end of a connection and calls `handleEnd()`.
@@ -577,11 +588,37 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   protected countEnd(request: R | null, clientAddress: Address | null, reason: EndReason): void {
     this.#ended[reason]++;
+    if (request === null && this.channels.refused.hasSubscribers) {
+      this.channels.refused.publish({ server: this, clientAddress, reason });
+    }
     try {
       this.handleEnd(request, clientAddress, reason);
     } catch (error) {
       void this.#report(request, clientAddress, error);
     }
+  }
+
+  /**
+   * Tells that a worker has loaded the handler's module.
+   *
+   * @param kind Where it runs.
+   * @param id Its thread id or process id.
+   */
+  protected workerStarted(kind: WorkerKind, id: number): void {
+    const { workerStarted } = this.channels;
+    if (workerStarted.hasSubscribers) workerStarted.publish({ server: this, kind, id });
+  }
+
+  /**
+   * Tells that a worker is gone.
+   *
+   * @param kind Where it ran.
+   * @param id Its thread id or process id.
+   * @param error What ended it; `null` when the server did.
+   */
+  protected workerExited(kind: WorkerKind, id: number, error: Error | null): void {
+    const { workerExited } = this.channels;
+    if (workerExited.hasSubscribers) workerExited.publish({ server: this, kind, id, error });
   }
 
   async #activate(): Promise<void> {
@@ -599,6 +636,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       await this.serverUnbind();
       throw error;
     }
+    this.#announced = true;
+    if (this.channels.listening.hasSubscribers) this.channels.listening.publish({ server: this });
   }
 
   /** Passes over an error of `getRequest()` that says nothing of the next request. */
@@ -608,8 +647,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     // Once for each time that it begins: a log that grows by ten lines a second would be the next shortage.
     if (this.#failedAt !== this.#accepted) {
       this.#failedAt = this.#accepted;
-      this.#errors++;
-      await this.handleError(null, null, error);
+      await this.#noteError(null, null, error);
     }
     // Asking again at once would spin until somebody frees something.
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
@@ -693,14 +731,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   #leave(entry: Entry<R>): void {
     const { request, clientAddress, begun } = entry;
-    if (begun !== UNTIMED) this.#requestTime.record(performance.now() - begun, this.timedOneIn);
+    const duration = begun === UNTIMED ? 0 : performance.now() - begun;
+    if (begun !== UNTIMED) this.#requestTime.record(duration, this.timedOneIn);
     if (this.#current !== null) {
       // It never was in the table, and nobody can be waiting.
       this.#current = null;
-      return this.requestEnded(request, clientAddress);
+      return this.requestEnded(request, clientAddress, duration);
     }
     this.#active.remove(entry);
-    this.requestEnded(request, clientAddress);
+    this.requestEnded(request, clientAddress, duration);
     this.#left?.resolve();
     this.#left = null;
     if (this.#active.size > 0) return;
@@ -726,12 +765,17 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       // That a request failed which was aborted here is no news.
       if (request !== null && this.#active.get(request)?.killed) return;
       if (error instanceof SocketError && error.code === "ECONNABORTED" && this.#abortedHere(request)) return;
-      this.#errors++;
-      await this.handleError(request, clientAddress, error);
+      await this.#noteError(request, clientAddress, error);
     } catch (failure) {
       this.#failure ??= { error: failure };
       this.#wake();
     }
+  }
+
+  #noteError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
+    this.#errors++;
+    if (this.channels.error.hasSubscribers) this.channels.error.publish({ server: this, request, clientAddress, error });
+    return this.handleError(request, clientAddress, error);
   }
 
   #abortedHere(request: R | null): boolean {

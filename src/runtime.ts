@@ -232,6 +232,14 @@ export interface ChildProcess {
   terminate(): void;
 }
 
+/** A named place of events, `node:diagnostics_channel`'s. */
+export interface Channel {
+  /** Whether anybody listens: only then is there anything to publish. */
+  readonly hasSubscribers: boolean;
+  /** Tells those who listen. What they throw reaches nobody here. */
+  publish(message: unknown): void;
+}
+
 /** A JavaScript runtime's sockets, threads and processes. */
 export interface Runtime {
   /** The runtime's name. */
@@ -250,6 +258,8 @@ export interface Runtime {
   spawnProcess(options: ProcessOptions): ChildProcess;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */
   afterEvents(callback: () => void): void;
+  /** The channel of this name, always the same one. */
+  channel(name: string): Channel;
 }
 
 let running: Runtime | null = null;

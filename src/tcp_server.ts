@@ -212,14 +212,20 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   }
 
   /** Counts what the connection has counted, and its end. */
-  protected override requestEnded(request: R, clientAddress: Address | null): void {
+  protected override requestEnded(request: R, clientAddress: Address | null, duration: number): void {
     if (!(request instanceof Connection)) return;
     this.#bytesRead += request.bytesRead;
     this.#bytesWritten += request.bytesWritten;
     const visitor = watchOf(request)?.visitor;
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
-    this.countEnd(request, clientAddress, request.endReason!);
+    const reason = request.endReason!;
+    const { ended } = this.channels;
+    if (ended.hasSubscribers) {
+      const { bytesRead, bytesWritten } = request;
+      ended.publish({ server: this, connection: request, clientAddress, reason, bytesRead, bytesWritten, duration });
+    }
+    this.countEnd(request, clientAddress, reason);
   }
 
   /** Makes a request of a connection; one that the limits don't let in is aborted, so that its descriptor is free at once. */
@@ -237,6 +243,8 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch);
     watch.begin(connection);
+    const { accepted } = this.channels;
+    if (accepted.hasSubscribers) accepted.publish({ server: this, connection, clientAddress });
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
     return [connection as R, clientAddress];
   };
