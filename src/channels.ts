@@ -21,7 +21,7 @@ export interface ServerEvents {
   "sockets.request.error": ErrorEvent;
   /** A worker has loaded the handler's module. */
   "sockets.worker.started": WorkerEvent;
-  /** A worker is gone. */
+  /** A worker that had started is gone. */
   "sockets.worker.exited": WorkerExitEvent;
 }
 

@@ -18,7 +18,7 @@ export interface ProcessPoolOptions {
   readonly sendDatagram: SendDatagram;
   /** Told of a child that has loaded the handler's module. */
   readonly onStart: (id: number) => void;
-  /** Told of a child that is gone, with what ended it, or `null` when the pool did. */
+  /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
   readonly onExit: (id: number, error: Error | null) => void;
   /** Gets what goes wrong with a child while it has no request. */
   readonly onError: (error: Error) => void;
@@ -185,10 +185,14 @@ class PooledProcess {
     this.#host = new Host((channel, type, payload) => child.send(channel, type, payload), sendDatagram);
     this.pid = child.pid;
     this.ready = child.ready;
-    this.ready.then(() => onStart(child.pid), ignore);
+    // Before anybody takes it for ended.
+    const gone = child.exited.then((error) => this.ending ? null : error);
+    this.ready.then(() => {
+      onStart(child.pid);
+      void gone.then((error) => onExit(child.pid, error));
+    }, ignore);
     this.ended = child.exited.then((error) => {
       clearTimeout(this.#timer);
-      onExit(child.pid, this.ending ? null : error);
       const unasked = !this.busy && !this.ending;
       this.ending = true;
       this.#host.fail(new Error(`the process that handled the request is gone: ${error.message}`, { cause: error }));

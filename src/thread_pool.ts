@@ -18,7 +18,7 @@ export interface ThreadPoolOptions {
   readonly sendDatagram: SendDatagram;
   /** Told of a thread that has loaded the handler's module. */
   readonly onStart: (id: number) => void;
-  /** Told of a thread that is gone, with what ended it, or `null` when the pool did. */
+  /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
   readonly onExit: (id: number, error: Error | null) => void;
   /** Gets what goes wrong with a thread while it has no request. */
   readonly onError: (error: Error) => void;
@@ -148,12 +148,14 @@ class PooledThread {
     );
     this.#host = new Host((channel, type, payload) => thread.send(channel, type, payload), sendDatagram);
     // One that could not load the handler may go on running, with a timer of the module's say.
+    // Before anybody takes it for ended.
+    const gone = thread.exited.then((error) => this.#ending ? null : error);
     this.thread.ready.then(() => {
       this.#idle();
       onStart(thread.id);
+      void gone.then((error) => onExit(thread.id, error));
     }, () => this.end());
     this.ended = this.thread.exited.then((error) => {
-      onExit(thread.id, this.#ending ? null : error);
       const unasked = this.active === 0 && !this.#ending;
       this.#host.fail(new Error(`the thread that handled the request is gone: ${error.message}`, { cause: error }));
       return unasked ? new Error(`a thread that had no request is gone: ${error.message}`, { cause: error }) : null;
