@@ -97,13 +97,14 @@ const ERROR = 2;
  * @returns A function that ends it; spans that have begun still end.
  *
  * @example
- * ```ts ignore
- * import { metrics, trace } from "npm:@opentelemetry/api@^1";
+ * ```ts
+ * import { metrics, trace } from "@opentelemetry/api";
  * import { serve } from "@sockets/server";
  * import { instrument } from "@sockets/server/otel";
  *
- * const server = await serve("tcp://127.0.0.1:9000", (conn) => conn.write("hello\n"));
+ * const server = await serve("tcp://127.0.0.1:0", (conn) => conn.write("hello\n"));
  * instrument(server, { tracer: trace.getTracer("greeter"), meter: metrics.getMeter("greeter") });
+ * await server.serverClose();
  * ```
  */
 export function instrument<R>(server: BaseServer<R>, instruments: Instruments<R>): () => void {

@@ -131,8 +131,10 @@ export class Sampler {
 
 /** What a server has counted, wherever it runs. */
 export function statsOf(server: Monitored): ServerStats | Promise<ServerStats> {
-  // A method of replicas, which have to be asked; called as one.
-  return typeof server.stats === "function" ? server.stats() : server.stats;
+  // The getter is asked once: it copies the histogram.
+  const { stats } = server;
+  // Replicas have a method, since they have to be asked.
+  return typeof stats === "function" ? stats.call(server) : stats;
 }
 
 function compare(before: ServerStats, now: ServerStats, seconds: number): RecentStats {
