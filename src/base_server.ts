@@ -99,7 +99,7 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
  * For derived classes, beside these: `transport`, `concurrent`, `full`, `interrupt()`, `abortRequest()`, `killRequests()`,
- * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`, `workerExited()`, `validate()`, `channels`.
+ * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`, `workerExited()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -131,12 +131,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected abstract get transport(): Transport;
   /** Whether the next request is taken while others are unfinished. A plain server finishes one first; the mix-ins don't. */
   protected readonly concurrent: boolean = false;
-  /** Where it tells what happens. */
-  protected readonly channels: Channels;
   /** One in so many requests is timed, and counts for all of them. */
   protected readonly timedOneIn: number = 1;
 
   #options: ServerOptions;
+  /** Where it tells what happens. */
+  #channels: Channels;
   #active = new RequestTable<R>();
   /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
   #current: Entry<R> | null = null;
@@ -184,7 +184,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     this.RequestHandlerClass = RequestHandlerClass;
     this.runtime = options.runtime ?? getRuntime();
-    this.channels = openChannels(this.runtime);
+    this.#channels = openChannels(this.runtime);
     this.#options = options;
   }
 
@@ -364,7 +364,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     if (!this.#announced) return;
     this.#announced = false;
-    if (this.channels.closed.hasSubscribers) this.channels.closed.publish({ server: this });
+    if (this.#channels.closed.hasSubscribers) this.#channels.closed.publish({ server: this });
   }
 
   /** The same as {@linkcode BaseServer.serverClose}, for `await using`. */
@@ -588,8 +588,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   protected countEnd(request: R | null, clientAddress: Address | null, reason: EndReason): void {
     this.#ended[reason]++;
-    if (request === null && this.channels.refused.hasSubscribers) {
-      this.channels.refused.publish({ server: this, clientAddress, reason });
+    if (request === null && this.#channels.refused.hasSubscribers) {
+      this.#channels.refused.publish({ server: this, clientAddress, reason });
     }
     try {
       this.handleEnd(request, clientAddress, reason);
@@ -605,7 +605,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * @param id Its thread id or process id.
    */
   protected workerStarted(kind: WorkerKind, id: number): void {
-    const { workerStarted } = this.channels;
+    const { workerStarted } = this.#channels;
     if (workerStarted.hasSubscribers) workerStarted.publish({ server: this, kind, id });
   }
 
@@ -617,7 +617,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * @param error What ended it; `null` when the server did.
    */
   protected workerExited(kind: WorkerKind, id: number, error: Error | null): void {
-    const { workerExited } = this.channels;
+    const { workerExited } = this.#channels;
     if (workerExited.hasSubscribers) workerExited.publish({ server: this, kind, id, error });
   }
 
@@ -637,7 +637,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       throw error;
     }
     this.#announced = true;
-    if (this.channels.listening.hasSubscribers) this.channels.listening.publish({ server: this });
+    if (this.#channels.listening.hasSubscribers) this.#channels.listening.publish({ server: this });
   }
 
   /** Passes over an error of `getRequest()` that says nothing of the next request. */
@@ -774,7 +774,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   #noteError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
     this.#errors++;
-    if (this.channels.error.hasSubscribers) this.channels.error.publish({ server: this, request, clientAddress, error });
+    if (this.#channels.error.hasSubscribers) this.#channels.error.publish({ server: this, request, clientAddress, error });
     return this.handleError(request, clientAddress, error);
   }
 

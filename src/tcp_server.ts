@@ -1,6 +1,7 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
 import { Admission } from "./admission.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
+import { openChannels } from "./channels.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
 import { ConnectionWatch, Watcher } from "./connection_watch.ts";
 import { checkLimits, type ConnectionLimits } from "./limits.ts";
@@ -104,6 +105,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   #bytesRead = 0;
   #bytesWritten = 0;
   #admission: Admission | null = null;
+  #channels = openChannels(this.runtime);
   #watcher = new Watcher(this, wheel, (connection, reason) => this.endRequest(connection as R, reason));
 
   /**
@@ -220,7 +222,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
     const reason = request.endReason!;
-    const { ended } = this.channels;
+    const { ended } = this.#channels;
     if (ended.hasSubscribers) {
       const { bytesRead, bytesWritten } = request;
       ended.publish({ server: this, connection: request, clientAddress, reason, bytesRead, bytesWritten, duration });
@@ -243,7 +245,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch);
     watch.begin(connection);
-    const { accepted } = this.channels;
+    const { accepted } = this.#channels;
     if (accepted.hasSubscribers) accepted.publish({ server: this, connection, clientAddress });
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
     return [connection as R, clientAddress];

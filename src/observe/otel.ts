@@ -6,6 +6,7 @@ import { METRICS } from "./metrics.ts";
 
 /** Attributes of spans and metrics. */
 export interface Attributes {
+  /** What an attribute says. */
   [name: string]: string | number | undefined;
 }
 
