@@ -1,6 +1,6 @@
 /** `monitor()`, with `curl`, a browser and its own terminal view at the other end. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { connect, formatAddress, serve } from "@sockets/server";
+import { connect, formatAddress, Replicas, serve } from "@sockets/server";
 import { fetchSnapshot, monitor, type MonitorSnapshot } from "@sockets/server/monitor";
 import { statSync } from "node:fs";
 import { test } from "node:test";
@@ -153,6 +153,38 @@ test(`${runtimeName} monitor: however many look, servers are asked once for all 
   } finally {
     await watching.serverClose();
     await server.serverClose();
+  }
+});
+
+test(`${runtimeName} monitor: replicas are shown with the sum of what they counted`, async () => {
+  const module = new URL("../conformance/handlers/replica.ts", import.meta.url);
+  const replicas = new Replicas("tcp://127.0.0.1:0", module, { count: 2 });
+  await replicas.activate();
+  const serving = replicas.serveForever();
+  const watching = await monitor(replicas);
+  try {
+    for (let i = 0; i < 3; i++) {
+      const client = await connect(replicas.serverAddress);
+      await client.write("bye");
+      await client.closeWrite();
+      while (await client.read() !== null);
+      await client.close();
+    }
+    const counted = async () => (await fetchSnapshot(watching.serverAddress)).servers[0]!;
+    let shown = await counted();
+    while (shown.stats.accepted < 3) shown = await counted();
+    assertEquals(shown.name, "Replicas");
+    assertEquals(shown.replicas.map(({ index, kind, state }) => [index, kind, state]), [[0, "process", "running"], [
+      1,
+      "process",
+      "running",
+    ]]);
+    assertEquals(shown.replicas.map(({ id }) => id), replicas.members.map(({ id }) => id));
+  } finally {
+    await watching.serverClose();
+    await replicas.shutdown({ drain: 0 });
+    await serving;
+    await replicas.serverClose();
   }
 });
 
