@@ -38,6 +38,16 @@ export { BaseServer } from "./src/base_server.ts";
 export type { ActiveRequest, RequestHandlerClass, ServerOptions, ShutdownOptions, Taken } from "./src/base_server.ts";
 export { bind, type DatagramSocketOptions } from "./src/bind.ts";
 export { connect, type ConnectionOptions } from "./src/connect.ts";
+export type {
+  ConnectionEvent,
+  EndedEvent,
+  ErrorEvent,
+  RefusedEvent,
+  ServerEvent,
+  ServerEvents,
+  WorkerEvent,
+  WorkerExitEvent,
+} from "./src/channels.ts";
 export { Connection } from "./src/connection.ts";
 export { Datagram } from "./src/datagram.ts";
 export { DatagramRequestHandler } from "./src/datagram_request_handler.ts";
@@ -52,7 +62,7 @@ export { Histogram, type HistogramBucket } from "./src/histogram.ts";
 export type { ConnectionLimits, HandlerLimits } from "./src/limits.ts";
 export { getRuntime } from "./src/runtime.ts";
 export type { ChildProcess, ProcessOptions, Thread, ThreadOptions, WorkerStart } from "./src/runtime.ts";
-export type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
+export type { Capabilities, Channel, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "./src/runtime.ts";
 export type { TlsContext, TlsSettings } from "./src/runtime.ts";
 export type { BindOptions, RawDatagram, RawDatagramSocket, Signal, SocketOptions } from "./src/runtime.ts";
 export { type DatagramAddress, serve, type ServeDatagramOptions, type ServeOptions, type ServeSignal } from "./src/serve.ts";

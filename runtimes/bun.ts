@@ -23,6 +23,7 @@ import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { tlsOverConnection } from "./shared/tls.ts";
 import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
 import { lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
+import { channel } from "./shared/channels.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
@@ -219,6 +220,7 @@ export const bun: Runtime = {
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),
+  channel,
 };
 
 /** The end of a Unix connection that has bound no name. */

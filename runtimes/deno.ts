@@ -14,6 +14,7 @@ import { nodeTls } from "./shared/tls.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
+import { channel } from "./shared/channels.ts";
 import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
@@ -165,6 +166,7 @@ export const deno: Runtime = {
   spawnProcess: (options) => spawnProcess(options, childCommand),
   // setImmediate() costs more here than it saves.
   afterEvents: queueMicrotask,
+  channel,
 };
 
 function toAddress(addr: DenoAddr): Address {

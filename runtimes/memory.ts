@@ -14,6 +14,7 @@ import { bindInMemory } from "./memory/datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { detectRuntime } from "./detect.ts";
 import { system } from "./shared/system.ts";
+import { channel } from "./shared/channels.ts";
 import { cores, threadMemory } from "./shared/threads.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
@@ -102,6 +103,7 @@ export const memory: Runtime = {
   spawnThread: (options) => detectRuntime().spawnThread(options),
   spawnProcess: (options) => detectRuntime().spawnProcess(options),
   afterEvents: (callback) => callback(),
+  channel,
 };
 
 /** The address with the port or the name that it asks for. */

@@ -5,6 +5,7 @@ import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } 
 import { bindDatagram } from "./node/datagram.ts";
 import { unixDatagramSupport } from "./node/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
+import { channel } from "./shared/channels.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
@@ -105,6 +106,7 @@ export const node: Runtime = {
     spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),
   // Not setImmediate(): Node 22 has been seen to lose the wake-ups that are given there.
   afterEvents: (callback) => callback(),
+  channel,
 
   connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {

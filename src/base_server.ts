@@ -1,5 +1,6 @@
 import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
+import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
 import { checkTimeout } from "./deadline.ts";
 import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
@@ -8,6 +9,7 @@ import { Histogram } from "./histogram.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
+import type { WorkerKind } from "./worker.ts";
 
 /** A class of request handlers, as a server is given it. */
 export type RequestHandlerClass<R = Connection> = new (
@@ -97,8 +99,9 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`, `abortRequest()`, `killRequests()`,
- * `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `validate()`.
+ * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`,
+ * `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`,
+ * `workerExited()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -134,6 +137,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected readonly timedOneIn: number = 1;
 
   #options: ServerOptions;
+  /** Where it tells what happens. */
+  #channels: Channels;
   #active = new RequestTable<R>();
   /** The request that is being handled and not in the table yet: one that is over without waiting for anything needs no entry. */
   #current: Entry<R> | null = null;
@@ -148,6 +153,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #aborted = 0;
   #errors = 0;
   #activated: Promise<void> | null = null;
+  /** Whether somebody was told that it listens. */
+  #announced = false;
   #shutdownRequested = false;
   #suspended = false;
   /** Whether the loop is to handle what waits before it ends. */
@@ -184,6 +191,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     this.RequestHandlerClass = RequestHandlerClass;
     this.runtime = options.runtime ?? getRuntime();
+    this.#channels = openChannels(this.runtime);
     this.#options = options;
   }
 
@@ -411,6 +419,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       await this.#drain(this.shutdownTimeout);
       await serving;
     }
+    if (!this.#announced) return;
+    this.#announced = false;
+    if (this.#channels.closed.hasSubscribers) this.#channels.closed.publish({ server: this });
   }
 
   /** The same as {@linkcode BaseServer.serverClose}, for `await using`. */
@@ -629,8 +640,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    *
    * @param _request The request.
    * @param _clientAddress Who sent it.
+   * @param _duration Milliseconds since it was taken; 0 for a datagram that was not timed.
    */
-  protected requestEnded(_request: R, _clientAddress: Address | null): void {}
+  protected requestEnded(_request: R, _clientAddress: Address | null, _duration: number): void {}
 
   /**
    * Counts the end of a connection and calls `handleEnd()`.
@@ -641,11 +653,37 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   protected countEnd(request: R | null, clientAddress: Address | null, reason: EndReason): void {
     this.#ended[reason]++;
+    if (request === null && this.#channels.refused.hasSubscribers) {
+      this.#channels.refused.publish({ server: this, clientAddress, reason });
+    }
     try {
       this.handleEnd(request, clientAddress, reason);
     } catch (error) {
       void this.#report(request, clientAddress, error);
     }
+  }
+
+  /**
+   * Tells that a worker has loaded the handler's module.
+   *
+   * @param kind Where it runs.
+   * @param id Its thread id or process id.
+   */
+  protected workerStarted(kind: WorkerKind, id: number): void {
+    const { workerStarted } = this.#channels;
+    if (workerStarted.hasSubscribers) workerStarted.publish({ server: this, kind, id });
+  }
+
+  /**
+   * Tells that a worker is gone.
+   *
+   * @param kind Where it ran.
+   * @param id Its thread id or process id.
+   * @param error What ended it; `null` when the server did.
+   */
+  protected workerExited(kind: WorkerKind, id: number, error: Error | null): void {
+    const { workerExited } = this.#channels;
+    if (workerExited.hasSubscribers) workerExited.publish({ server: this, kind, id, error });
   }
 
   async #activate(): Promise<void> {
@@ -663,6 +701,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       await this.serverUnbind();
       throw error;
     }
+    this.#announced = true;
+    if (this.#channels.listening.hasSubscribers) this.#channels.listening.publish({ server: this });
   }
 
   /** Passes over an error of `getRequest()` that says nothing of the next request. */
@@ -672,8 +712,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     // Once for each time that it begins: a log that grows by ten lines a second would be the next shortage.
     if (this.#failedAt !== this.#accepted) {
       this.#failedAt = this.#accepted;
-      this.#errors++;
-      await this.handleError(null, null, error);
+      await this.#noteError(null, null, error);
     }
     // Asking again at once would spin until somebody frees something.
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
@@ -757,14 +796,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   #leave(entry: Entry<R>): void {
     const { request, clientAddress, begun } = entry;
-    if (begun !== UNTIMED) this.#requestTime.record(performance.now() - begun, this.timedOneIn);
+    const duration = begun === UNTIMED ? 0 : performance.now() - begun;
+    if (begun !== UNTIMED) this.#requestTime.record(duration, this.timedOneIn);
     if (this.#current !== null) {
       // It never was in the table, and nobody can be waiting.
       this.#current = null;
-      return this.requestEnded(request, clientAddress);
+      return this.requestEnded(request, clientAddress, duration);
     }
     this.#active.remove(entry);
-    this.requestEnded(request, clientAddress);
+    this.requestEnded(request, clientAddress, duration);
     this.#left?.resolve();
     this.#left = null;
     if (this.#active.size > 0) return;
@@ -790,8 +830,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       // That a request failed which was aborted here is no news.
       if (request !== null && this.#active.get(request)?.killed) return;
       if (error instanceof SocketError && this.#expected(request, error.code)) return;
-      this.#errors++;
-      await this.handleError(request, clientAddress, error);
+      await this.#noteError(request, clientAddress, error);
     } catch (failure) {
       this.#failure ??= { error: failure };
       this.#wake();
@@ -804,6 +843,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     // A load balancer's health check says whose it is, nothing else, and resets.
     const silent = request instanceof Connection && request.proxy !== null && request.bytesRead === 0;
     return silent && (code === "ECONNRESET" || code === "EPIPE");
+  }
+
+  #noteError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
+    this.#errors++;
+    if (this.#channels.error.hasSubscribers) this.#channels.error.publish({ server: this, request, clientAddress, error });
+    return this.handleError(request, clientAddress, error);
   }
 
   #abortedHere(request: R | null): boolean {

@@ -118,6 +118,8 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
         requestsPerChild,
         childTimeout,
         sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        onStart: (id) => this.workerStarted("process", id),
+        onExit: (id, error) => this.workerExited("process", id, error),
         onError: (error) => this.reportError(error),
       });
       try {

@@ -31,11 +31,14 @@ export const handOverToThread: HandOver = (handed) => {
 
 function common(
   { server, module, data }: HandedOver,
-): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram" | "onError"> {
+): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram" | "onStart" | "onExit" | "onError"> {
   return {
     runtime: server.runtime,
     start: { entry: "handler", module, serverAddress: server.serverAddress, data, limits: handlerLimits(server) },
     sendDatagram: (bytes, to) => (server as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+    // It is none of the server's own workers.
+    onStart: ignore,
+    onExit: ignore,
     // It has the one request, which tells of what goes wrong.
     onError: ignore,
   };

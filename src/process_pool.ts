@@ -2,6 +2,7 @@ import type { Address } from "./address.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SocketError } from "./errors.ts";
+import { ignore } from "./promises.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import type { ChildProcess, Runtime, WorkerStart } from "./runtime.ts";
 
@@ -15,6 +16,10 @@ export interface ProcessPoolOptions {
   readonly requestsPerChild: number;
   readonly childTimeout: number;
   readonly sendDatagram: SendDatagram;
+  /** Told of a child that has loaded the handler's module. */
+  readonly onStart: (id: number) => void;
+  /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
+  readonly onExit: (id: number, error: Error | null) => void;
   /** Gets what goes wrong with a child while it has no request. */
   readonly onError: (error: Error) => void;
 }
@@ -172,7 +177,7 @@ class PooledProcess {
   #host: Host;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor({ runtime, start, sendDatagram }: ProcessPoolOptions) {
+  constructor({ runtime, start, sendDatagram, onStart, onExit }: ProcessPoolOptions) {
     const child = this.#child = runtime.spawnProcess({
       start,
       onFrame: (channel, type, payload) => this.#host.receive(channel, type, payload),
@@ -180,6 +185,12 @@ class PooledProcess {
     this.#host = new Host((channel, type, payload) => child.send(channel, type, payload), sendDatagram);
     this.pid = child.pid;
     this.ready = child.ready;
+    // Before anybody takes it for ended.
+    const gone = child.exited.then((error) => this.ending ? null : error);
+    this.ready.then(() => {
+      onStart(child.pid);
+      void gone.then((error) => onExit(child.pid, error));
+    }, ignore);
     this.ended = child.exited.then((error) => {
       clearTimeout(this.#timer);
       const unasked = !this.busy && !this.ending;

@@ -286,6 +286,13 @@ export interface ChildProcess {
 
 /** A signal that asks a program to do something, in the names of signal(7). */
 export type Signal = "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGQUIT" | "SIGUSR1" | "SIGUSR2";
+/** A named place of events, `node:diagnostics_channel`'s. */
+export interface Channel {
+  /** Whether anybody listens: only then is there anything to publish. */
+  readonly hasSubscribers: boolean;
+  /** Tells those who listen. What they throw reaches nobody here. */
+  publish(message: unknown): void;
+}
 
 /** A JavaScript runtime's sockets, threads and processes. */
 export interface Runtime {
@@ -320,6 +327,8 @@ export interface Runtime {
   onSignal(signal: Signal, callback: () => void): () => void;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */
   afterEvents(callback: () => void): void;
+  /** The channel of this name, always the same one. */
+  channel(name: string): Channel;
 }
 
 let running: Runtime | null = null;

@@ -1,6 +1,7 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
 import { Admission, type Visitor } from "./admission.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
+import { openChannels } from "./channels.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
 import { ConnectionWatch, Watcher } from "./connection_watch.ts";
 import type { EndReason } from "./end_reason.ts";
@@ -151,6 +152,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   #bytesRead = 0;
   #bytesWritten = 0;
   #admission: Admission | null = null;
+  #channels = openChannels(this.runtime);
   #watcher = new Watcher(this, wheel, (connection, reason) => this.endRequest(connection as R, reason));
 
   /**
@@ -312,7 +314,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   }
 
   /** Counts what the connection has counted, and its end. */
-  protected override requestEnded(request: R, clientAddress: Address | null): void {
+  protected override requestEnded(request: R, clientAddress: Address | null, duration: number): void {
     if (!(request instanceof Connection)) return;
     this.#present--;
     this.#bytesRead += request.bytesRead;
@@ -320,7 +322,13 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const visitor = watchOf(request)?.visitor;
     if (visitor != null) this.#admission?.leave(visitor);
     noteEnd(request, this.draining ? "drained" : "handler done");
-    this.countEnd(request, clientAddress, request.endReason!);
+    const reason = request.endReason!;
+    const { ended } = this.#channels;
+    if (ended.hasSubscribers) {
+      const { bytesRead, bytesWritten } = request;
+      ended.publish({ server: this, connection: request, clientAddress, reason, bytesRead, bytesWritten, duration });
+    }
+    this.countEnd(request, clientAddress, reason);
     this.#headers?.resume();
     this.#handshakes?.resume();
   }
@@ -334,8 +342,11 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const watch = new ConnectionWatch(this.#watcher, raw, visitor);
     const connection = new Connection(raw, watch, this.#headers === null ? null : this.#proxies.get(raw));
     watch.begin(connection);
+    const clientAddress = clientOf(connection.remoteAddress);
+    const { accepted } = this.#channels;
+    if (accepted.hasSubscribers) accepted.publish({ server: this, connection, clientAddress });
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
-    return [connection as R, clientOf(connection.remoteAddress)];
+    return [connection as R, clientAddress];
   };
 
   /** Who has opened a connection: behind a load balancer the client. */

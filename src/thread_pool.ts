@@ -16,6 +16,10 @@ export interface ThreadPoolOptions {
   /** Whether threads that are busy leave the process free to exit. */
   readonly daemon: boolean;
   readonly sendDatagram: SendDatagram;
+  /** Told of a thread that has loaded the handler's module. */
+  readonly onStart: (id: number) => void;
+  /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
+  readonly onExit: (id: number, error: Error | null) => void;
   /** Gets what goes wrong with a thread while it has no request. */
   readonly onError: (error: Error) => void;
 }
@@ -135,7 +139,7 @@ class PooledThread {
   #daemon: boolean;
   #ending = false;
 
-  constructor({ runtime, start, daemon, sendDatagram }: ThreadPoolOptions) {
+  constructor({ runtime, start, daemon, sendDatagram, onStart, onExit }: ThreadPoolOptions) {
     this.#daemon = daemon;
     const thread = this.thread = startThread(
       runtime,
@@ -144,7 +148,13 @@ class PooledThread {
     );
     this.#host = new Host((channel, type, payload) => thread.send(channel, type, payload), sendDatagram);
     // One that could not load the handler may go on running, with a timer of the module's say.
-    this.thread.ready.then(() => this.#idle(), () => this.end());
+    // Before anybody takes it for ended.
+    const gone = thread.exited.then((error) => this.#ending ? null : error);
+    this.thread.ready.then(() => {
+      this.#idle();
+      onStart(thread.id);
+      void gone.then((error) => onExit(thread.id, error));
+    }, () => this.end());
     this.ended = this.thread.exited.then((error) => {
       const unasked = this.active === 0 && !this.#ending;
       this.#host.fail(new Error(`the thread that handled the request is gone: ${error.message}`, { cause: error }));

@@ -107,6 +107,8 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
         maxRequestsPerThread,
         daemon,
         sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        onStart: (id) => this.workerStarted("thread", id),
+        onExit: (id, error) => this.workerExited("thread", id, error),
         onError: (error) => this.reportError(error),
       });
       try {

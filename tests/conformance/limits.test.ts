@@ -8,9 +8,11 @@ import {
   AsyncUDPServer,
   AsyncUnixStreamServer,
   connect,
+  type EndedEvent,
   type EndReason,
   ForkingTCPServer,
   getRuntime,
+  type ServerEvents,
   type ServerStats,
   StreamRequestHandler,
   TCPServer,
@@ -20,6 +22,7 @@ import {
 } from "@sockets/server";
 import { memory } from "@sockets/server/testing";
 import { spawn } from "node:child_process";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { existsSync, readdirSync } from "node:fs";
 import { connect as netConnect } from "node:net";
 import { createInterface } from "node:readline";
@@ -401,7 +404,7 @@ function cases(adapter: Adapter): void {
     }
   });
 
-  it("what the server counted is what the clients counted", () => counts(adapter));
+  it("what the server counted, and told on its channels, is what the clients counted", () => counts(adapter));
 }
 
 /** How many requests the clients make: `LIMITS_REQUESTS=100000` for a night. */
@@ -419,6 +422,20 @@ async function counts(adapter: Adapter): Promise<void> {
       !(address !== null && "hostname" in address && address.hostname === "127.0.0.77");
     const seen: Record<string, number> = {};
     server.handleEnd = (_request, _clientAddress, reason) => seen[reason] = (seen[reason] ?? 0) + 1;
+    const told = { accepted: 0, refused: 0, ended: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
+    const listeners: [name: keyof ServerEvents, listener: (event: unknown) => void][] = [
+      ["sockets.connection.accepted", (event) => told.accepted += of(event)],
+      ["sockets.connection.refused", (event) => told.refused += of(event)],
+      ["sockets.request.error", (event) => told.errors += of(event)],
+      ["sockets.connection.ended", (event) => {
+        const { bytesRead, bytesWritten } = event as EndedEvent;
+        told.ended += of(event);
+        told.bytesRead += bytesRead * of(event);
+        told.bytesWritten += bytesWritten * of(event);
+      }],
+    ];
+    const of = (event: unknown) => (event as EndedEvent).server === server as unknown ? 1 : 0;
+    for (const [name, listener] of listeners) subscribe(name, listener);
     let left = REQUESTS;
     await Promise.all(Array.from({ length: 20 }, async () => {
       while (left-- > 0) {
@@ -429,17 +446,18 @@ async function counts(adapter: Adapter): Promise<void> {
       }
     }));
     await until(() => server.stats.active === 0);
+    for (const [name, listener] of listeners) unsubscribe(name, listener);
     const { stats } = server;
     assertEquals(ended(stats), seen);
-    const of = (reason: EndReason) => stats.ended[reason];
+    const by = (reason: EndReason) => stats.ended[reason];
     assertEquals(
       { ...counted },
       {
-        echo: of("peer closed"),
-        throw: of("handler error"),
-        reset: of("reset"),
-        denied: of("denied"),
-        rejected: of("rejected"),
+        echo: by("peer closed"),
+        throw: by("handler error"),
+        reset: by("reset"),
+        denied: by("denied"),
+        rejected: by("rejected"),
         sent: stats.bytesRead,
         received: stats.bytesWritten,
       },
@@ -449,6 +467,14 @@ async function counts(adapter: Adapter): Promise<void> {
     // A handler whose peer resets fails too.
     assertEquals([errors, server.errors.length], [counted.throw! + counted.reset!, errors]);
     assertEquals(requestTime.count, accepted);
+    assertEquals(told, {
+      accepted,
+      refused,
+      ended: accepted,
+      errors,
+      bytesRead: stats.bytesRead,
+      bytesWritten: stats.bytesWritten,
+    });
 
     async function request(kind: string, size: number): Promise<void> {
       if (kind === "denied" || kind === "rejected") {

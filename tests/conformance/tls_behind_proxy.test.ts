@@ -40,34 +40,46 @@ class Client extends StreamRequestHandler {
 }
 
 test(`${name} tls: behind a PROXY protocol header the client's address is the client's, and its handshake is done`, () =>
-  serving(local(), Client, async (server) => {
-    for (let i = 0; i < 5; i++) {
-      const socket = tlsConnect({
-        socket: behindHeader(await plain(server.port)),
-        ca: readFileSync(authority().cert, "utf8"),
-        servername: "localhost",
-      });
-      let received = "";
-      socket.setEncoding("utf8").on("data", (text: string) => received += text);
-      await until(() => received.endsWith("\n"));
-      assertMatch(received, /^192\.0\.2\.1 56324 localhost 1\n$/);
-      received = "";
-      socket.write("over it\n");
-      await until(() => received.endsWith("\n"));
-      assertEquals(received, "over it\n");
-      socket.end();
-    }
-    await until(() => server.activeRequests.size === 0);
-    assertEquals(server.stats.refused, 0);
-  }, undefined, { proxyProtocol: true }));
+  serving(
+    local(),
+    Client,
+    async (server) => {
+      for (let i = 0; i < 5; i++) {
+        const socket = tlsConnect({
+          socket: behindHeader(await plain(server.port)),
+          ca: readFileSync(authority().cert, "utf8"),
+          servername: "localhost",
+        });
+        let received = "";
+        socket.setEncoding("utf8").on("data", (text: string) => received += text);
+        await until(() => received.endsWith("\n"));
+        assertMatch(received, /^192\.0\.2\.1 56324 localhost 1\n$/);
+        received = "";
+        socket.write("over it\n");
+        await until(() => received.endsWith("\n"));
+        assertEquals(received, "over it\n");
+        socket.end();
+      }
+      await until(() => server.activeRequests.size === 0);
+      assertEquals(server.stats.refused, 0);
+    },
+    undefined,
+    { proxyProtocol: true },
+  ));
 
 test(`${name} tls: a handshake that fails behind a header is told with the client's address`, () =>
-  serving(local(), Client, async (server) => {
-    const socket = await plain(server.port);
-    socket.write(`${HEADER}GET / HTTP/1.0\r\n\r\n`);
-    await until(() => server.failures.length > 0);
-    const [code, , address] = server.failures[0]!;
-    assertEquals([code, (address as InetAddress).hostname], ["EPROTO", "192.0.2.1"]);
-    assertEquals(server.stats.ended["handshake failed"], 1);
-    socket.destroy();
-  }, undefined, { proxyProtocol: true }));
+  serving(
+    local(),
+    Client,
+    async (server) => {
+      const socket = await plain(server.port);
+      socket.write(`${HEADER}GET / HTTP/1.0\r\n\r\n`);
+      await until(() => server.failures.length > 0);
+      const [code, , address] = server.failures[0]!;
+      assertEquals([code, (address as InetAddress).hostname], ["EPROTO", "192.0.2.1"]);
+      assertEquals(server.stats.ended["handshake failed"], 1);
+      socket.destroy();
+    },
+    undefined,
+    { proxyProtocol: true },
+  ));

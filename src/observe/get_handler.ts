@@ -1,0 +1,111 @@
+import { SocketError } from "../errors.ts";
+import { LimitOverrunError } from "../errors.ts";
+import { StreamRequestHandler } from "../stream_request_handler.ts";
+
+/** What a path is answered with. */
+export interface Answer {
+  /** The media type. */
+  readonly type: string;
+  readonly body: string;
+}
+
+/** The longest request line or header, in bytes, its end included. */
+const MAX_LINE = 8192;
+/** The most headers. */
+const MAX_HEADERS = 100;
+/** An IP address, a v6 one in brackets, or a name, and perhaps a port: RFC 9110, section 7.2. */
+const HOST = /^(?:(\d+\.\d+\.\d+\.\d+|\[[\da-f:.]+\])|([^:/?#@[\]]+))(?::\d*)?$/;
+
+const REASONS: Record<number, string> = {
+  200: "OK",
+  400: "Bad Request",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  421: "Misdirected Request",
+  431: "Request Header Fields Too Large",
+};
+
+/**
+ * For pages that are for nobody else's: nothing comes from elsewhere, nothing frames or reads them, nothing is kept.
+ * `default-src` covers what is not named.
+ */
+const HEADERS = [
+  "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "cross-origin-resource-policy: same-origin",
+  "x-content-type-options: nosniff",
+  "referrer-policy: no-referrer",
+  "cache-control: no-store",
+  "connection: close",
+].join("\r\n");
+
+/**
+ * Answers GET requests, one for each connection, as HTTP/1.0 has it.
+ *
+ * A web page elsewhere could have its own name resolve to this server's address, and then read what is here as if it were its own. The
+ * Host header tells: it is an IP address, `localhost`, or a name that the subclass knows, or there is no answer.
+ */
+export abstract class GetHandler extends StreamRequestHandler {
+  override timeout = 10_000;
+
+  /** What is at a path; `null` for nothing. */
+  protected abstract answer(path: string): Answer | null | Promise<Answer | null>;
+
+  /** Whether this is a name of the server's. */
+  protected isOwnName(name: string): boolean {
+    return name === "localhost";
+  }
+
+  override async handle(): Promise<void> {
+    try {
+      const [status, answer] = await this.#answer();
+      const { type, body } = answer ?? { type: "text/plain; charset=utf-8", body: `${status} ${REASONS[status]}\n` };
+      const allow = status === 405 ? "\r\nallow: GET" : "";
+      const bytes = new TextEncoder().encode(body);
+      await this.wfile.write(
+        `HTTP/1.0 ${status} ${
+          REASONS[status]
+        }\r\n${HEADERS}${allow}\r\ncontent-type: ${type}\r\ncontent-length: ${bytes.length}\r\n\r\n`,
+      );
+      await this.wfile.write(bytes);
+      // Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost.
+      await this.request.closeWrite();
+      while (await this.request.read() !== null);
+    } catch (error) {
+      // A client that vanishes or is too slow is nobody's affair.
+      if (!(error instanceof SocketError)) throw error;
+    }
+  }
+
+  async #answer(): Promise<[status: number, answer: Answer | null]> {
+    let line: string | null;
+    let host: string | null = null;
+    const request = await this.#readLine();
+    if (request === null) return [431, null];
+    for (let headers = 0; (line = await this.#readLine()) !== ""; headers++) {
+      if (line === null || headers === MAX_HEADERS) return [431, null];
+      const [, value] = /^host:[ \t]*(.*?)[ \t]*$/i.exec(line) ?? [];
+      if (value === undefined) continue;
+      // RFC 9112, section 3.2: more than one is a bad request, and so is none.
+      if (host !== null) return [400, null];
+      host = value.toLowerCase();
+    }
+    const [, method, target] = /^([A-Z]+) (\/\S*) HTTP\/1\.\d$/.exec(request) ?? [];
+    if (method === undefined || host === null) return [400, null];
+    const [, ip, name] = HOST.exec(host) ?? [];
+    if (ip === undefined && (name === undefined || !this.isOwnName(name))) return [421, null];
+    if (method !== "GET") return [405, null];
+    const answer = await this.answer(target!.split("?")[0]!);
+    return [answer === null ? 404 : 200, answer];
+  }
+
+  /** The next line; `null` when it is too long. The end of the stream ends the headers. */
+  async #readLine(): Promise<string | null> {
+    try {
+      return await this.rfile.readLine({ limit: MAX_LINE }) ?? "";
+    } catch (error) {
+      if (error instanceof LimitOverrunError) return null;
+      throw error;
+    }
+  }
+}

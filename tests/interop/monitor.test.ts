@@ -1,0 +1,236 @@
+/** `monitor()`, with `curl`, a browser and its own terminal view at the other end. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { connect, formatAddress, Replicas, serve } from "@sockets/server";
+import { fetchSnapshot, monitor, type MonitorSnapshot } from "@sockets/server/monitor";
+import { statSync } from "node:fs";
+import { test } from "node:test";
+import { commandFor } from "../conformance/children.ts";
+import { until } from "../conformance/serving.ts";
+import { run, runtimeName, testWith, withFolder } from "./programs.ts";
+
+interface Watched {
+  /** Where the monitor is, as an address and for a browser. */
+  address: string;
+  url: string;
+  /** What curl gets. */
+  ask(path: string, ...args: string[]): Promise<string>;
+}
+
+/** A server with two requests behind it and one that goes on, and its monitor. */
+async function watched(listen: string | undefined, use: (watched: Watched) => Promise<void>): Promise<void> {
+  const server = await serve("tcp://127.0.0.1:0", async (conn) => {
+    for await (const chunk of conn) await conn.write(chunk);
+  });
+  const datagrams = await serve("udp://127.0.0.1:0", (datagram) => datagram.reply(datagram.data));
+  const watching = await monitor([server, datagrams], { listen });
+  const echo = async () => {
+    const client = await connect(server.serverAddress);
+    await client.write("hello");
+    await client.read();
+    return client;
+  };
+  try {
+    for (let i = 0; i < 2; i++) {
+      const client = await echo();
+      await client.closeWrite();
+      await client.read();
+      await client.close();
+    }
+    const client = await echo();
+    await until(() => server.stats.active === 1);
+    const address = formatAddress(watching.serverAddress);
+    const where = address.startsWith("unix:") ? ["--unix-socket", address.slice("unix:".length)] : [];
+    const url = where.length > 0 ? "http://localhost" : address.replace("tcp:", "http:");
+    await use({
+      address,
+      url,
+      ask: async (path, ...args) => (await run("curl", ["--silent", "--show-error", ...where, ...args, url + path])).stdout,
+    });
+    await client.close();
+  } finally {
+    await watching.serverClose();
+    await server.serverClose();
+    await datagrams.serverClose();
+  }
+}
+
+const STATUS = ["--output", "/dev/null", "--write-out", "%{http_code}"];
+
+testWith(
+  "curl",
+  "monitor: /stats.json and /metrics say what the servers counted, over a free port of this machine",
+  () =>
+    watched(undefined, async ({ address, ask }) => {
+      assertMatch(address, /^tcp:\/\/127\.0\.0\.1:\d+$/);
+      const { time, servers } = JSON.parse(await ask("/stats.json")) as MonitorSnapshot;
+      assert(time > 0);
+      const [streams, datagrams] = servers;
+      assertEquals([streams!.name, datagrams!.name, servers.length], ["AsyncTCPServer", "AsyncUDPServer", 2]);
+      const { accepted, active, bytesRead, ended } = streams!.stats;
+      assertEquals([accepted, active, bytesRead, ended["peer closed"]], [3, 1, 15, 2]);
+      assertEquals(streams!.longest.map(({ bytesRead, bytesWritten }) => [bytesRead, bytesWritten]), [[5, 5]]);
+      assertMatch(await ask("/metrics"), /^sockets_server_requests_accepted_total\{server="tcp:\/\/127\.0\.0\.1:\d+"\} 3$/m);
+      assertMatch(
+        await ask("/metrics", "--head", "--request", "GET"),
+        /\r\ncontent-type: text\/plain; version=0\.0\.4; charset=utf-8\r\n/,
+      );
+    }),
+);
+
+testWith(
+  "curl",
+  "monitor: a Unix socket is for its own user, and shows the same",
+  () =>
+    withFolder((folder) =>
+      watched(`unix:${folder}/monitor.sock`, async ({ ask }) => {
+        assertEquals(statSync(`${folder}/monitor.sock`).mode & 0o777, 0o600);
+        assertEquals(JSON.parse(await ask("/stats.json")).servers[0].stats.accepted, 3);
+      })
+    ),
+);
+
+testWith(
+  "curl",
+  "monitor: no name but its own is answered, nothing but GET, and nothing may be loaded from elsewhere",
+  () =>
+    watched(undefined, async ({ url, ask }) => {
+      const status = (path: string, ...args: string[]) => ask(path, ...STATUS, ...args);
+      const { port } = new URL(url);
+      for (const host of ["localhost", `LOCALHOST:${port}`, `127.0.0.1:${port}`, "[::1]:1"]) {
+        assertEquals(await status("/stats.json", "--header", `Host: ${host}`), "200", host);
+      }
+      for (
+        const host of [
+          "attacker.example",
+          `attacker.example:${port}`,
+          "127.0.0.1.example",
+          "localhost.example",
+          "1.2.3",
+          "@localhost",
+        ]
+      ) {
+        assertEquals(await status("/stats.json", "--header", `Host: ${host}`), "421", host);
+      }
+      assertEquals(await status("/", "--header", "Host:"), "400");
+      for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) assertEquals(await status("/", "--request", method), "405");
+      assertEquals(await status("/", "--data", "x".repeat(100_000)), "405");
+      assertEquals(await status("/nothing"), "404");
+      assertEquals(await status("/", "--header", `X: ${"x".repeat(9000)}`), "431");
+      assertEquals(await status("/", ...Array.from({ length: 101 }, (_, i) => ["--header", `X-${i}: x`]).flat()), "431");
+      const head = await ask("/", "--include");
+      assertMatch(head, /\r\ncontent-security-policy: default-src 'none';/);
+      assertMatch(head, /\r\nx-content-type-options: nosniff\r\n/);
+      assert(!/\r\naccess-control-/i.test(head));
+      assert(!/(src|href)="(https?:)?\/\//.test(head));
+    }),
+);
+
+test(`${runtimeName} monitor: listen must be an address of connections`, async () => {
+  await assertRejects(() => monitor([], { listen: "udp://127.0.0.1:0" }), TypeError);
+});
+
+test(`${runtimeName} monitor: however many look, servers are asked once for all of them; rates are of the time between`, async () => {
+  const server = await serve("tcp://127.0.0.1:0", () => {});
+  let asked = 0;
+  const watching = await monitor({
+    serverAddress: server.serverAddress,
+    get stats() {
+      asked++;
+      return server.stats;
+    },
+  });
+  try {
+    assertEquals(asked, 0);
+    const looks = await Promise.all(Array.from({ length: 50 }, () => fetchSnapshot(watching.serverAddress)));
+    const first = looks.reduce((first, look) => look.time < first.time ? look : first);
+    assertEquals(first.servers[0]!.recent, null);
+    let next = first;
+    while (next.time === first.time) looks.push(next = await fetchSnapshot(watching.serverAddress));
+    assertEquals(new Set(looks.map(({ time }) => time)).size, asked);
+    const { seconds, accepted, bytesRead, p50 } = next.servers[0]!.recent!;
+    assert(seconds > 0);
+    assertEquals([accepted, bytesRead, p50], [0, 0, null]);
+  } finally {
+    await watching.serverClose();
+    await server.serverClose();
+  }
+});
+
+test(`${runtimeName} monitor: replicas are shown with the sum of what they counted`, async () => {
+  const module = new URL("../conformance/handlers/replica.ts", import.meta.url);
+  const replicas = new Replicas("tcp://127.0.0.1:0", module, { count: 2 });
+  await replicas.activate();
+  const serving = replicas.serveForever();
+  const watching = await monitor(replicas);
+  try {
+    for (let i = 0; i < 3; i++) {
+      const client = await connect(replicas.serverAddress);
+      await client.write("bye");
+      await client.closeWrite();
+      while (await client.read() !== null);
+      await client.close();
+    }
+    const counted = async () => (await fetchSnapshot(watching.serverAddress)).servers[0]!;
+    let shown = await counted();
+    while (shown.stats.accepted < 3) shown = await counted();
+    assertEquals(shown.name, "Replicas");
+    assertEquals(shown.replicas.map(({ index, kind, state }) => [index, kind, state]), [[0, "process", "running"], [
+      1,
+      "process",
+      "running",
+    ]]);
+    assertEquals(shown.replicas.map(({ id }) => id), replicas.members.map(({ id }) => id));
+  } finally {
+    await watching.serverClose();
+    await replicas.shutdown({ drain: 0 });
+    await serving;
+    await replicas.serverClose();
+  }
+});
+
+test(`${runtimeName} monitor: run as a program it shows the servers in a terminal`, () =>
+  watched(undefined, async ({ address }) => {
+    const [binary, ...args] = commandFor(new URL("../../monitor.ts", import.meta.url));
+    const { status, stdout, stderr } = await run(binary!, [...args, address, "--once"]);
+    assertEquals([status, stderr], [0, ""]);
+    assertMatch(stdout, /^tcp:\/\/127\.0\.0\.1:\d+ {2}AsyncTCPServer$/m);
+    assertMatch(stdout, /^ {2}requests {2}active 1 {3}accepted 3 /m);
+    assertMatch(stdout, /^ {2}ended {5}peer closed 2$/m);
+    assertMatch(stdout, /^ {2}longest .* tcp:\/\/127\.0\.0\.1:\d+ {3}received 5 {3}sent 5$/m);
+    const none = await run(binary!, [...args, "unix:/nowhere/at/all.sock", "--once"]);
+    assertEquals([none.status, none.stdout], [1, ""]);
+    assertMatch(none.stderr, /ENOENT/);
+    assertEquals((await run(binary!, args)).status, 1);
+  }));
+
+testWith(
+  "chromium",
+  "monitor: a browser shows the servers, and finds nothing amiss",
+  () =>
+    withFolder((folder) =>
+      watched(undefined, async ({ url }) => {
+        const { stdout, stderr } = await run("chromium", [
+          "--headless",
+          // It runs nothing but this page; as root, and in a container, the sandbox can't be had.
+          "--no-sandbox",
+          "--disable-gpu",
+          "--disable-dev-shm-usage",
+          `--user-data-dir=${folder}`,
+          "--enable-logging=stderr",
+          "--virtual-time-budget=2500",
+          "--dump-dom",
+          `${url}/`,
+        ]);
+        const text = stdout.replace(/<[^>]*>/g, "|");
+        assertMatch(stdout, /<h2>tcp:\/\/127\.0\.0\.1:\d+ <small>AsyncTCPServer<\/small><\/h2>/);
+        assertMatch(stdout, /<h2>udp:\/\/127\.0\.0\.1:\d+ <small>AsyncUDPServer<\/small><\/h2>/);
+        assertMatch(text, /\|active\|+1\|/);
+        assertMatch(text, /\|accepted\|+3( · 0\/s)?\|/);
+        assertMatch(text, /\|peer closed\|+2\|/);
+        assertMatch(text, /\|Active for longest\|+tcp:\/\/127\.0\.0\.1:\d+\|/);
+        assertMatch(stdout, /<meter max="2"/);
+        // What the page's script or its policy complained of.
+        assertEquals(stderr.match(/CONSOLE.*/g), null);
+      })
+    ),
+);
