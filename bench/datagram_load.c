@@ -136,8 +136,8 @@ int main(int argc, char **argv) {
   for (uint32_t i = 0; i < window; i++) free_slots[i] = i;
   for (size_t i = sizeof(struct head); i < bytes; i++) outgoing[i] = i % 251;
 
-  double start = now(), end = start, next_check = start + LOST_AFTER / 4;
-  while ((end = now()) - start < seconds) {
+  double used = cpu(), start = now(), end = start, next_check = start + LOST_AFTER / 4;
+  while ((end = now()) - start < (echoes == 0 ? PATIENCE : seconds)) {
     if (end >= next_check) {
       give_up_lost(end);
       next_check = end + LOST_AFTER / 4;
@@ -149,8 +149,8 @@ int main(int argc, char **argv) {
     receive_echoes();
   }
   if (echoes == 0) die("nothing came back");
-  printf("{\"messagesPerSecond\": %.0f, \"p50\": %d, \"p99\": %d, \"lost\": %llu}\n", echoes / (end - start),
-         percentile(echoes, 0.5), percentile(echoes, 0.99), (unsigned long long)lost);
+  report(echoes, echoes, end - start, cpu() - used);
+  printf(", \"lost\": %llu}\n", (unsigned long long)lost);
   /* The last ones are waited for, or the server would reply to a socket that is gone, and pay for the errors in the next run. */
   while (free_count < window && now() - end < LOST_AFTER) {
     struct pollfd ready = {.fd = fd, .events = POLLIN};

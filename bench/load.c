@@ -1,12 +1,14 @@
 /*
  * Closed-loop echo load on 127.0.0.1:
  *
- *     load PORT CONNECTIONS BYTES DEPTH SECONDS [anew]
+ *     load PORT CONNECTIONS BYTES DEPTH SECONDS [anew [COUNT]]
  *
  * Every connection sends DEPTH messages of BYTES at once, waits until all of them have come back, and sends the next. A closed
  * loop has no rate to choose: it shows what a server can do at a given concurrency, and its latency is that of a busy server.
  * Latencies are those of a whole burst, which is one message at depth 1. With `anew`, a connection carries one burst: the server closes
- * it when it has echoed that, and the next one is made in its place, which is part of the latency.
+ * it when it has echoed that, and the next one is made in its place, which is part of the latency; COUNT ends it after so many.
+ *
+ * A message is a line of text, so that a server that reads lines can be measured with it too.
  *
  * In C so that on its own core it is faster than any of the servers: otherwise it would measure itself. Linux only, for epoll.
  */
@@ -33,6 +35,7 @@ static int poller;
 static char *pattern;
 static size_t burst;
 static int anew;
+static uint64_t received;
 
 static void watch(struct conn *c, int op, int wants_out) {
   struct epoll_event event = {.events = EPOLLIN | (wants_out ? EPOLLOUT : 0), .data.ptr = c};
@@ -78,13 +81,14 @@ static int receive(struct conn *c) {
   if (n == 0) die("the server closed a connection");
   if (c->received + n > c->sent || memcmp(buffer, pattern + c->received, n) != 0) die("the echo is not what was sent");
   c->received += n;
+  received += n;
   return !anew && c->received == burst;
 }
 
 int main(int argc, char **argv) {
-  anew = argc == 7 && strcmp(argv[6], "anew") == 0;
-  if (argc != 6 + anew) {
-    fprintf(stderr, "usage: load PORT CONNECTIONS BYTES DEPTH SECONDS [anew]\n");
+  anew = argc >= 7 && strcmp(argv[6], "anew") == 0;
+  if (argc != 6 && !(anew && argc <= 8)) {
+    fprintf(stderr, "usage: load PORT CONNECTIONS BYTES DEPTH SECONDS [anew [COUNT]]\n");
     return 2;
   }
   int port = number(argv[1], 1, 65535);
@@ -92,13 +96,14 @@ int main(int argc, char **argv) {
   size_t bytes = number(argv[3], 1, 1 << 24);
   size_t depth = number(argv[4], 1, 1 << 10);
   double seconds = number(argv[5], 0.001, 86400);
+  uint64_t most = argc == 8 ? number(argv[7], 1, 1e12) : UINT64_MAX;
 
   burst = bytes * depth;
   pattern = malloc(burst);
   struct conn *conns = calloc(connections, sizeof *conns);
   if (pattern == NULL || conns == NULL) die("out of memory");
-  /* 251 is a prime: shifted by any power of two the pattern doesn't match itself. */
-  for (size_t i = 0; i < burst; i++) pattern[i] = i % 251;
+  /* 23 is a prime: shifted by any power of two the pattern doesn't match itself. */
+  for (size_t i = 0; i < burst; i++) pattern[i] = i % bytes == bytes - 1 ? '\n' : 'a' + i % 23;
 
   poller = epoll_create1(0);
   if (poller < 0) die_errno("epoll_create1");
@@ -106,12 +111,12 @@ int main(int argc, char **argv) {
 
   uint64_t bursts = 0;
   struct epoll_event events[1024];
-  double start = now(), end = start;
+  double start = now(), end = start, used = cpu();
   for (int i = 0; i < connections; i++) {
     conns[i].since = now();
     send_burst(&conns[i]);
   }
-  while ((end = now()) - start < seconds) {
+  while ((end = now()) - start < (received == 0 ? PATIENCE : seconds) && bursts < most) {
     int ready = epoll_wait(poller, events, 1024, 10);
     if (ready < 0 && errno != EINTR) die_errno("epoll_wait");
     for (int i = 0; i < ready; i++) {
@@ -129,8 +134,9 @@ int main(int argc, char **argv) {
       send_burst(c);
     }
   }
-  if (bursts == 0) die("nothing came back");
-  printf("{\"messagesPerSecond\": %.0f, \"p50\": %d, \"p99\": %d}\n", bursts * depth / (end - start), percentile(bursts, 0.5),
-         percentile(bursts, 0.99));
+  if (received == 0) die("nothing came back");
+  /* Of bursts that take a while, most are unfinished at the end. */
+  report(received / bytes, bursts, end - start, cpu() - used);
+  printf("}\n");
   return 0;
 }

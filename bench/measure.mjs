@@ -1,43 +1,23 @@
 /** Measures one server under one load, each in a process of its own. Linux only. */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, serverCommand, UsageError } from "./workloads.mjs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { anew, idle } from "./loads.mjs";
+import { ROOT, serverCommand, temporaryDirectory, Unsupported } from "./servers.mjs";
 
-const WARM_UP_SECONDS = 0.7;
 // Only for a server that neither listens nor ends; far above what a start takes on a busy machine.
 const START_LIMIT_MS = 60_000;
-
-/** A server that its runtime can't run; the message says why. */
-export class Unsupported extends Error {}
+// What a server may still give back after the last connection of the churn.
+const IDLE_MS = 10_000;
 
 const children = new Set();
-let temporary;
 // On "exit" and not in a finally, since it also has to happen when a signal or an uncaught error ends the run.
 process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
-  if (temporary !== undefined) rmSync(temporary, { recursive: true, force: true });
 });
 for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) {
   process.on(signal, () => process.exit(128 + number));
-}
-
-/** A directory that is removed at the end. */
-function temporaryDirectory() {
-  return temporary ??= mkdtempSync(join(tmpdir(), "bench-"));
-}
-
-/** Compiles a load generator in bench/ and gives the program's path. */
-export function compileLoad(source) {
-  const program = join(temporaryDirectory(), source.replace(/\.c$/, ""));
-  const cc = spawnSync("cc", ["-O2", "-o", program, join(ROOT, "bench", source)], { encoding: "utf8" });
-  const hint = "install a C compiler: `apt-get install gcc libc6-dev`";
-  if (cc.error !== undefined) throw new UsageError(`the load generator needs a C compiler, cc: ${cc.error.message}; ${hint}`);
-  if (cc.status !== 0) {
-    throw new UsageError(`bench/${source} (Linux only) doesn't compile:\n${cc.stderr}If headers are missing, ${hint}`);
-  }
-  return program;
 }
 
 /** The numbers in a list of processors as Linux writes it, `0-3,8`. */
@@ -63,9 +43,12 @@ export function chooseCores() {
 
 /** Starts a command, pinned when there is a core; what it prints is collected in `stdout` and `stderr`. */
 function start(command, core) {
-  // taskset replaces itself with the program, so the process id is the program's.
-  const [file, ...args] = core === undefined ? command : ["taskset", "-c", String(core), ...command];
-  const child = spawn(file, args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+  // sh and taskset replace themselves with the program, so the process id is the program's.
+  const pinned = core === undefined ? command : ["taskset", "-c", core, ...command];
+  // As many descriptors as it may have, which not every runtime asks for by itself.
+  const [file, ...args] = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", ...pinned].map(String);
+  const child = spawn(file, args, { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] });
+  child.stdin.on("error", () => {});
   const started = { child, stdout: "", stderr: "", onOutput() {} };
   children.add(child);
   for (const name of ["stdout", "stderr"]) {
@@ -88,12 +71,14 @@ function start(command, core) {
   return started;
 }
 
-async function listeningAddress(server) {
+async function listeningAddress(server, ready, address) {
   let timer;
   const listening = new Promise((resolve) => {
     server.onOutput = () => {
-      const match = /^(listening|unsupported) (.*)\r?\n/m.exec(server.stdout);
-      if (match !== null) resolve({ [match[1]]: match[2] });
+      const unsupported = /^unsupported (.*)\n/m.exec(server.stdout)?.[1];
+      const match = ready.exec(server.stdout);
+      if (unsupported !== undefined) resolve({ unsupported });
+      else if (match !== null) resolve({ listening: match[1] ?? address });
     };
   });
   const late = new Promise((resolve) => timer = setTimeout(resolve, START_LIMIT_MS, "doesn't listen"));
@@ -104,11 +89,12 @@ async function listeningAddress(server) {
   return outcome.listening;
 }
 
-async function runLoad(command, core) {
-  const load = start(command.map(String), core);
+async function runLoad({ command, parse }, core) {
+  const load = start(command, core);
+  load.child.stdin.end();
   const outcome = await load.ended;
-  if (outcome !== "ended with 0") throw new Error(`the load generator ${outcome}: ${load.stderr.trim()}`);
-  return JSON.parse(load.stdout);
+  if (outcome !== "ended with 0") throw new Error(`${command.join(" ")} ${outcome}: ${load.stderr.trim()}`);
+  return parse(load.stdout);
 }
 
 /** The processor time a process has used with all its threads, in microseconds; undefined without /proc. */
@@ -121,28 +107,72 @@ function cpuTime(pid) {
   return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
+/** The resident memory of a process, in bytes. */
+function residentMemory(pid) {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) * 1024;
+}
+
 let paths = 0;
 /** A path for a socket that nobody has used. */
 function unusedPath() {
   return join(temporaryDirectory(), `${++paths}.sock`);
 }
 
-/** Measures one server in a process of its own. Throws {@linkcode Unsupported} when the server says that it can't be had. */
-export async function measure(runtime, script, { workload, program, cores: pinned, seconds }) {
+const KINDS = {
+  /** Figures of the load, and what it cost the server. */
+  async load({ pid, address, cores }, load, { seconds }) {
+    await runLoad(load(address, Math.min(0.7, seconds)), cores?.load);
+    const before = cpuTime(pid);
+    const result = await runLoad(load(address, seconds), cores?.load);
+    const used = cpuTime(pid) - before;
+    // Accepting the connections is in it, for all servers alike.
+    return { ...result, cpu: used / result.messages, rss: residentMemory(pid) / 1e6 };
+  },
+
+  /** What connections cost that say nothing. */
+  async idle({ pid, address, cores }, connections) {
+    // What is compiled, and allocated once, is not theirs.
+    await runLoad(idle(100)(address), cores?.load);
+    const before = residentMemory(pid);
+    const load = start(idle(connections)(address).command, cores?.load);
+    const opened = new Promise((resolve) => load.onOutput = () => resolve());
+    const outcome = await Promise.race([opened, load.ended]);
+    if (outcome !== undefined) throw new Error(`the idle connections ${outcome}: ${load.stderr.trim()}`);
+    const made = JSON.parse(load.stdout).connections;
+    const bytes = (residentMemory(pid) - before) / made;
+    load.child.stdin.end();
+    await load.ended;
+    return { made, bytes };
+  },
+
+  /** Whether memory grows with the connections that there were. */
+  async churn({ pid, address, cores }, connections) {
+    const run = async (count) => {
+      await runLoad(anew(16, count)(address, 86_400), cores?.load);
+      return residentMemory(pid) / 1e6;
+    };
+    const first = await run(connections / 10);
+    const last = await run(connections / 10 * 9);
+    await sleep(IDLE_MS);
+    const idle = residentMemory(pid) / 1e6;
+    return { first, last, idle, growth: idle / first };
+  },
+};
+
+/**
+ * Measures one server in a process of its own, with one case of a workload.
+ *
+ * @throws {Unsupported} When the server can't be had, or says so.
+ */
+export async function measure(runtime, script, load, { workload, cores: pinned, seconds }) {
   const cores = workload.spread ? undefined : pinned;
-  const command = serverCommand(runtime, script);
-  if (command === undefined) throw new Unsupported("there is no python3 on this machine");
-  if (workload.address !== undefined) command.push(workload.address(unusedPath()));
+  const { command, ready, address: knownAddress } = await serverCommand(runtime, script);
+  if (workload.address !== undefined && knownAddress === undefined) command.push(...workload.address(unusedPath()).split(" "));
   const server = start(command, cores?.server);
   try {
-    const address = await listeningAddress(server);
-    await runLoad([program, ...workload.loadArgs(address, WARM_UP_SECONDS)], cores?.load);
-    const before = cpuTime(server.child.pid);
-    const result = await runLoad([program, ...workload.loadArgs(address, seconds)], cores?.load);
-    const after = cpuTime(server.child.pid);
-    const known = before !== undefined && after !== undefined;
-    // Accepting the connections is in it, for all servers alike.
-    return { ...result, cpu: known ? (after - before) / (result.messagesPerSecond * seconds) : undefined };
+    const address = await listeningAddress(server, ready, knownAddress);
+    const target = { pid: server.child.pid, address, cores };
+    return await KINDS[workload.kind ?? "load"](target, load, { seconds: seconds * (workload.seconds ?? 1) });
   } catch (error) {
     if (error instanceof Unsupported) throw error;
     throw new Error(`${command.join(" ")}: ${error.message}\n${server.stderr}`);
@@ -151,4 +181,21 @@ export async function measure(runtime, script, { workload, program, cores: pinne
     // Or it would still be on the core when the next one starts.
     await server.ended;
   }
+}
+
+/** Milliseconds from the start of a program to its end. */
+export async function measureStart(runtime, script) {
+  const { command } = await serverCommand(runtime, script);
+  const started = process.hrtime.bigint();
+  const { status, stderr } = spawnSync(command[0], command.slice(1), { cwd: ROOT, encoding: "utf8" });
+  const ms = Number(process.hrtime.bigint() - started) / 1e6;
+  if (status !== 0) throw new Error(`${command.join(" ")} ended with ${status}: ${stderr}`);
+  return { ms };
+}
+
+/** What importing the package loads, as `servers/loaded.ts` tells it. */
+export async function loadedBy(runtime) {
+  const { command } = await serverCommand(runtime, "loaded.ts");
+  const { stdout } = spawnSync(command[0], command.slice(1), { cwd: ROOT, encoding: "utf8" });
+  return JSON.parse(stdout);
 }

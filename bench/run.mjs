@@ -1,42 +1,51 @@
 /**
- * Measures echo on this package against echo on the runtime's own API, and datagrams also against Python's socketserver:
+ * Measures this package beside the runtimes' own APIs and its peers:
  *
- *     node bench/run.mjs [--rounds 7] [--seconds 1] [--runtime deno|bun|node|node22]... [--workload tcp|udp|unixgram]...
+ *     node bench/run.mjs [--full] [--rounds N] [--seconds N] [--runtime deno|bun|node|node22]... [--workload NAME]...
  *
- * Prints a Markdown page for each workload and writes it to bench/results/. Plain JavaScript, since it has to run where nothing but
- * a Node is there; what it starts comes out of node_modules/.
+ * Without options, in less than two minutes, what stands for the rest, beside the runtimes' own APIs and the machine's limit; with
+ * `--workload`, the first case of that one, beside all of its peers; with `--full`, every case. Writes a Markdown page and the figures of
+ * each workload to bench/results/, and of all figures that are there a plot. Plain JavaScript, since it has to run where nothing but
+ * a Node is there; what it starts comes out of node_modules/ and, if they are there, from the system's packages.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { chooseCores, compileLoad, measure, Unsupported } from "./measure.mjs";
-import { report } from "./report.mjs";
-import { checkRuntime, ROOT, RUNTIMES, runtimeTitle, UsageError, WORKLOADS } from "./workloads.mjs";
+import { chooseCores, loadedBy, measure, measureStart } from "./measure.mjs";
+import { plotResults } from "./plot.mjs";
+import { report, summarize } from "./report.mjs";
+import { checkRuntime, isForeign, ROOT, RUNTIMES, runtimeTitle, Unsupported, UsageError } from "./servers.mjs";
+import { SHORT, WORKLOADS } from "./workloads.mjs";
+
+const RESULTS = join(ROOT, "bench/results");
 
 function readOptions() {
   let values;
   try {
     ({ values } = parseArgs({
       options: {
-        rounds: { type: "string", default: "7" },
-        seconds: { type: "string", default: "1" },
-        runtime: { type: "string", multiple: true, default: Object.keys(RUNTIMES) },
-        workload: { type: "string", multiple: true, default: Object.keys(WORKLOADS) },
+        full: { type: "boolean", default: false },
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        runtime: { type: "string", multiple: true },
+        workload: { type: "string", multiple: true },
       },
     }));
   } catch (error) {
     throw new UsageError(error.message);
   }
-  const rounds = Number(values.rounds);
-  const seconds = Number(values.seconds);
+  const short = !values.full && values.workload === undefined;
+  const rounds = Number(values.rounds ?? (short ? 3 : 7));
+  const seconds = Number(values.seconds ?? (short ? 0.5 : 1));
   if (!Number.isInteger(rounds) || rounds < 1) throw new UsageError(`--rounds takes a positive integer, got ${values.rounds}`);
   // The processor time comes in ticks of 10 ms: of less than a tenth of a second nothing would be left.
   if (!(seconds >= 0.1 && seconds <= 3600)) {
     throw new UsageError(`--seconds takes a number from 0.1 to 3600, got ${values.seconds}`);
   }
-  const runtimes = chosen("runtime", values.runtime, RUNTIMES);
+  const runtimes = chosen("runtime", values.runtime ?? (short ? SHORT.runtimes : Object.keys(RUNTIMES)), RUNTIMES);
   for (const name of runtimes) checkRuntime(name);
-  return { rounds, seconds, runtimes, workloads: chosen("workload", values.workload, WORKLOADS) };
+  const workloads = chosen("workload", values.workload ?? (short ? SHORT.workloads : Object.keys(WORKLOADS)), WORKLOADS);
+  return { full: values.full, short, rounds, seconds, runtimes, workloads };
 }
 
 function chosen(option, names, all) {
@@ -46,66 +55,84 @@ function chosen(option, names, all) {
   return [...new Set(names)];
 }
 
+/** The servers of a workload in the order in which they run: ours right after the runtime's own, those of no runtime once a round. */
+function serversOf({ ours, peers, cases, firstCaseOnly = [] }, caseName, { short, runtimes }) {
+  const isFirst = caseName === Object.keys(cases)[0];
+  const { raw, ...others } = Object.fromEntries(
+    Object.entries(peers).filter(([name]) => short ? SHORT.peers.includes(name) : isFirst || !firstCaseOnly.includes(name)),
+  );
+  const servers = Object.entries({ ...(raw === undefined ? {} : { raw }), ours, ...others });
+  const foreign = servers.filter(([, script]) => isForeign(script));
+  const native = servers.filter(([, script]) => !isForeign(script));
+  return [
+    ...foreign.map(([name, script]) => ({ name, script, runtime: null })),
+    ...runtimes.flatMap((runtime) => native.map(([name, script]) => ({ name, script, runtime }))),
+  ];
+}
+
 /**
  * Fresh processes, since some runtimes differ by a fifth from one process start to the next: a single set of processes would
- * measure that, however long it ran. Interleaved, since what else the machine does changes too: the servers of a round run within
- * seconds of each other, and their ratio is what to look at.
+ * measure that, however long it ran. Interleaved, since what else the machine does changes too: the servers of a round run shortly
+ * after each other, and their ratio is what to look at.
  */
-async function measureRuntime(runtime, setting) {
-  const { ours, peers } = setting.workload;
-  // Ours comes second, so that it has the first peer and, if there are two, the other one right beside it.
-  const [[firstPeer, firstScript], ...otherPeers] = Object.entries(peers);
-  const servers = new Map([[firstPeer, firstScript], ["ours", ours], ...otherPeers]);
-  const rounds = [];
-  const missing = [];
-  for (let round = 0; round < setting.rounds; round++) {
-    const figures = {};
-    for (const [name, script] of servers) {
+async function measureCase(name, load, setting) {
+  const { workload } = setting;
+  const servers = serversOf(workload, name, setting).map((server) => ({ ...server, case: name, rounds: [] }));
+  // Starting takes no seconds, and differs more from one time to the next than anything else.
+  const rounds = workload.kind === "import" ? Math.max(15, setting.rounds) : setting.rounds;
+  for (let round = 0; round < rounds; round++) {
+    for (const server of servers) {
+      if (server.missing !== undefined) continue;
       try {
-        figures[name] = await measure(runtime, script, setting);
+        server.rounds.push(
+          workload.kind === "import"
+            ? await measureStart(server.runtime, server.script)
+            : await measure(server.runtime, server.script, load, setting),
+        );
       } catch (error) {
         if (!(error instanceof Unsupported)) throw error;
-        servers.delete(name);
-        missing.push({ name, why: error.message });
+        server.missing = error.message;
       }
     }
-    // Without ours there is nothing to compare.
-    if (!servers.has("ours")) return { rounds: [], missing: missing.filter(({ name }) => name === "ours") };
-    rounds.push(figures);
   }
-  return { rounds, missing };
+  return servers;
 }
 
 /** The command that repeats a page's figures. */
-function repeatCommand(name, { rounds, seconds, runtimes }) {
+function repeatCommand(name, { full, rounds, seconds, runtimes }) {
   const some = runtimes.length === Object.keys(RUNTIMES).length
     ? ""
     : runtimes.map((runtime) => ` --runtime ${runtime}`).join("");
-  return `node bench/run.mjs --workload ${name} --rounds ${rounds} --seconds ${seconds}${some}`;
+  return `node bench/run.mjs --workload ${name}${full ? " --full" : ""} --rounds ${rounds} --seconds ${seconds}${some}`;
 }
 
 async function main() {
   const options = readOptions();
   const cores = chooseCores();
-  const titles = new Map(options.runtimes.map((runtime) => [runtime, runtimeTitle(runtime)]));
+  const titles = Object.fromEntries(options.runtimes.map((runtime) => [runtime, runtimeTitle(runtime)]));
+  mkdirSync(RESULTS, { recursive: true });
   for (const name of options.workloads) {
     const workload = WORKLOADS[name];
-    const setting = { ...options, workload, cores, program: compileLoad(workload.load) };
-    const results = [];
-    for (const [runtime, title] of titles) {
-      console.error(`measuring ${workload.title} on ${title}`);
-      results.push({ title, ...await measureRuntime(runtime, setting) });
+    const setting = { ...options, workload, cores, titles, command: repeatCommand(name, options) };
+    const servers = [];
+    for (const [caseName, load] of Object.entries(workload.cases).slice(0, options.full ? Infinity : 1)) {
+      console.error(`measuring ${[workload.title, caseName].filter((text) => text !== "").join(": ")}`);
+      servers.push(...await measureCase(caseName, load, setting));
     }
-    const text = report(workload, results, { ...setting, command: repeatCommand(name, options) });
-    mkdirSync(join(ROOT, "bench/results"), { recursive: true });
-    writeFileSync(join(ROOT, `bench/results/${name}.md`), text);
+    const loaded = workload.kind === "import"
+      ? await Promise.all(options.runtimes.map(async (runtime) => [titles[runtime], await loadedBy(runtime)]))
+      : [];
+    const text = report(workload, servers, { ...setting, loaded });
+    writeFileSync(join(RESULTS, `${name}.md`), text);
+    writeFileSync(join(RESULTS, `${name}.json`), JSON.stringify(summarize(workload, servers, setting), null, 2) + "\n");
     console.log(text);
   }
+  plotResults(RESULTS);
 }
 
 try {
   await main();
 } catch (error) {
-  console.error(error instanceof UsageError ? `bench: ${error.message}` : error);
+  console.error(error instanceof UsageError || error instanceof Unsupported ? `bench: ${error.message}` : error);
   process.exit(1);
 }

@@ -1,127 +1,205 @@
-/** What is measured: which servers, on which runtimes, under which load. */
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+/** What is measured: which servers, under which loads. */
+import { anew, bulk, datagrams, dnsperf, echo, redisBenchmark, wrk } from "./loads.mjs";
+import { filesDirectory } from "./servers.mjs";
 
-/** What the user can mend: shown without a stack. */
-export class UsageError extends Error {}
+const SIZES = { "64 B": 64, "1 KiB": 1024, "64 KiB": 65_536 };
+const CONNECTIONS = [64, 1, 1000];
+const DEPTHS = [1, 16];
 
-export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+/** All sizes, numbers of connections and depths; the first is the one that stands for all. */
+const echoes = Object.fromEntries(
+  Object.entries(SIZES).flatMap(([size, bytes]) =>
+    CONNECTIONS.flatMap((connections) =>
+      DEPTHS.map((depth) => [`${size}, ${connections} connections, depth ${depth}`, echo(bytes, connections, depth)])
+    )
+  ),
+);
 
-export const RUNTIMES = {
-  deno: { title: "Deno", command: ["node_modules/.bin/deno", "run", "-A"] },
-  bun: { title: "Bun", command: ["node_modules/.bin/bun"] },
-  node: { title: "Node", command: ["node_modules/node/bin/node"] },
-  node22: { title: "Node", command: ["node_modules/node22/bin/node"] },
-};
-
-const BYTES = 64;
-const CONNECTIONS = 64;
-const DEPTH = 1;
-const WINDOW = 32;
-
-const datagrams = {
-  load: "datagram_load.c",
-  loadArgs: (address, seconds) => [address.replace(/^udp:.*:|^unixgram:/, ""), BYTES, WINDOW, seconds],
-};
-
-const loadArgs = (address, seconds) => [address.replace(/^.*:/, ""), CONNECTIONS, BYTES, DEPTH, seconds];
+const redisTests = { PING: "ping_mbulk", SET: "set", GET: "get", INCR: "incr", LPUSH: "lpush" };
+const redisCases = Object.fromEntries(
+  [1, 16].flatMap((pipeline) =>
+    Object.entries(redisTests).map(([name, test]) => [`${name}, ${pipeline} at a time`, redisBenchmark(test, pipeline)])
+  ),
+);
 
 /**
- * `peers` are what ours is compared with, each by the script that serves it; a Python script needs no runtime of ours.
- * `address` is what a server is given to serve on, where it doesn't know by itself. `spread` lets a server use all cores.
+ * `ours` is this package's server, `peers` are what it is compared with; both are scripts for `serverCommand()`. `cases` are the loads,
+ * of which a run that is not full takes the first. `address` is what a server is given to serve on, where it doesn't know by itself.
+ * `firstCaseOnly` are peers that the other cases leave out. `spread` lets a server use all cores. `seconds` is how much longer than usual a load runs. `kind` is another way of measuring.
  */
 export const WORKLOADS = {
   tcp: {
     title: "TCP echo",
-    what: `Echo over TCP on the loopback: ${CONNECTIONS} connections × ${BYTES} bytes, depth ${DEPTH}.`,
-    load: "load.c",
-    loadArgs,
+    what: "Echo over TCP on the loopback. Depth is the number of messages that a connection has on their way.",
     ours: "ours.ts",
-    peers: { raw: "raw.ts" },
+    peers: {
+      "raw": "raw.ts",
+      "StreamRequestHandler": "ours_handlers.ts echo",
+      "node:net": "node_net.ts",
+      "web streams": "web_streams.ts",
+      "C": "epoll.c echo",
+      "Go": "echo.go echo",
+      "asyncio": "python_stream.py asyncio echo",
+      "ThreadingTCPServer": "python_stream.py threading echo",
+      "ForkingTCPServer": "python_stream.py forking echo",
+    },
+    // Of little use as a bar, and a thousand processes take their time.
+    firstCaseOnly: ["ThreadingTCPServer", "ForkingTCPServer"],
+    cases: echoes,
+  },
+  lines: {
+    title: "Lines",
+    what: "Echo of lines of 64 bytes through `rfile.readLine()` and `wfile.write()`; `raw` splits them by hand.",
+    ours: "ours_handlers.ts lines",
+    peers: { raw: "raw_handlers.ts lines" },
+    cases: { "64 connections, depth 1": echo(64, 64, 1), "64 connections, depth 16": echo(64, 64, 16) },
+  },
+  connections: {
+    title: "Connections",
+    what: "Connections made, used for one line and closed by the server, 16 at once.",
+    ours: "ours_handlers.ts once",
+    peers: {
+      "raw": "raw_handlers.ts once",
+      "C": "epoll.c once",
+      "Go": "echo.go once",
+      "asyncio": "python_stream.py asyncio once",
+      "ThreadingTCPServer": "python_stream.py threading once",
+      "ForkingTCPServer": "python_stream.py forking once",
+    },
+    cases: { "": anew(16) },
+  },
+  bulk_in: {
+    title: "Bulk to the server",
+    what: "As much as the server reads, over 4 connections; a message is 64 KiB.",
+    ours: "ours_handlers.ts sink",
+    peers: { raw: "raw_handlers.ts sink" },
+    cases: { "": bulk(4, "send") },
+  },
+  bulk_out: {
+    title: "Bulk from the server",
+    what: "As much as the server writes, over 4 connections; a message is 64 KiB.",
+    ours: "ours_handlers.ts source",
+    peers: { raw: "raw_handlers.ts source" },
+    cases: { "": bulk(4, "receive") },
+  },
+  idle: {
+    kind: "idle",
+    title: "Idle connections",
+    what:
+      "9,000 connections, or as many as the limit on descriptors lets be made, that have echoed one line and are silent: what the " +
+      "server's resident memory grew by, for each.",
+    ours: "ours.ts",
+    peers: {
+      "raw": "raw.ts",
+      "node:net": "node_net.ts",
+      "C": "epoll.c echo",
+      "Go": "echo.go echo",
+      "asyncio": "python_stream.py asyncio echo",
+    },
+    cases: { "": 9000 },
+  },
+  churn: {
+    kind: "churn",
+    title: "Churn",
+    what:
+      "Connections one after another, 16 at once, each used for one line: the server's resident memory after the first tenth, at " +
+      "the end, and after 10 idle seconds.",
+    ours: "ours_handlers.ts once",
+    peers: { raw: "raw_handlers.ts once" },
+    cases: { "100,000 connections": 100_000, "1,000,000 connections": 1_000_000 },
+  },
+  udp: {
+    title: "UDP echo",
+    what: "Echo over UDP on the loopback: 64 bytes, a window of 32 datagrams.",
+    address: () => "udp://127.0.0.1:0",
+    ours: "ours_datagram.ts",
+    peers: { "raw": "raw_udp.ts", "UDPServer": "python_datagram.py" },
+    cases: { "": datagrams(64, 32) },
+  },
+  unixgram: {
+    title: "Unix datagram echo",
+    what: "Echo over Unix datagrams: 64 bytes, a window of 32 datagrams.",
+    address: (unusedPath) => `unixgram:${unusedPath}`,
+    ours: "ours_datagram.ts",
+    peers: { "raw": "raw_unix_datagram.ts", "UnixDatagramServer": "python_datagram.py" },
+    cases: { "": datagrams(64, 32) },
   },
   threads: {
     title: "Echo through threads",
-    what: `Echo over TCP through worker threads, to which the bytes are relayed: ${CONNECTIONS} connections × ${BYTES} bytes.`,
-    load: "load.c",
-    loadArgs,
+    what: "Echo over TCP through worker threads, to which the bytes are relayed: 64 connections × 64 bytes.",
     spread: true,
     ours: "ours_workers.ts threading echo",
     peers: { Async: "ours_workers.ts async echo" },
+    cases: { "": echo(64, 64, 1) },
   },
   computing: {
     title: "A handler that computes",
     what: "A handler that computes for about 200 ms, always as much; four clients at once.",
-    load: "load.c",
-    loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), 4, BYTES, 1, seconds * 4],
     spread: true,
+    seconds: 4,
     ours: "ours_workers.ts threading compute",
     peers: { Async: "ours_workers.ts async compute", Forking: "ours_workers.ts forking compute" },
+    cases: { "": echo(64, 4, 1) },
   },
   processes: {
     title: "Connections through processes",
     what: "Connections made, used for one echo and closed, 16 at once, through child processes that are used again.",
-    load: "load.c",
-    loadArgs: (address, seconds) => [address.replace(/^.*:/, ""), 16, BYTES, 1, seconds, "anew"],
     spread: true,
     ours: "ours_workers.ts forking once",
-    peers: { Python: "python_forking.py" },
+    peers: { ForkingTCPServer: "python_stream.py forking once" },
+    cases: { "": anew(16) },
   },
-  udp: {
-    ...datagrams,
-    title: "UDP echo",
-    what: `Echo over UDP on the loopback: ${BYTES} bytes, a window of ${WINDOW} datagrams.`,
-    address: () => "udp://127.0.0.1:0",
-    ours: "ours_datagram.ts",
-    peers: { raw: "raw_udp.ts", Python: "python_datagram.py" },
+  resp: {
+    title: "The protocol of Redis",
+    what: "`redis-benchmark` with 50 clients against `examples/resp.ts`.",
+    ours: "examples/resp.ts",
+    peers: { "redis-server": "redis-server" },
+    cases: redisCases,
   },
-  unixgram: {
-    ...datagrams,
-    title: "Unix datagram echo",
-    what: `Echo over Unix datagrams: ${BYTES} bytes, a window of ${WINDOW} datagrams.`,
-    address: (unusedPath) => `unixgram:${unusedPath}`,
-    ours: "ours_datagram.ts",
-    peers: { Python: "python_datagram.py", raw: "raw_unix_datagram.ts" },
+  http: {
+    title: "HTTP",
+    what: "`wrk` with 64 connections, each for one request of a file of 1 KiB, against `examples/files.ts`.",
+    address: () => `--listen tcp://127.0.0.1:0 --root ${filesDirectory()}`,
+    ours: "examples/files.ts",
+    peers: { "http.server": "http.server" },
+    cases: { "": wrk(64) },
+  },
+  dns: {
+    title: "DNS",
+    what: "`dnsperf` with 32 queries on their way against `examples/dns.ts`.",
+    address: () => "--listen udp://127.0.0.1:0",
+    ours: "examples/dns.ts",
+    peers: {},
+    cases: { "": dnsperf(32) },
+  },
+  import: {
+    kind: "import",
+    title: "Import",
+    what: "Starting a program that imports `mod.ts` and does nothing, beside one that is empty (`raw`).",
+    ours: "import.ts",
+    peers: { raw: "empty.ts" },
+    cases: { "": null },
   },
 };
+
+/** What a short run takes; a full one takes all. */
+export const SHORT = { workloads: ["tcp", "lines", "udp", "import"], runtimes: ["deno", "bun", "node"], peers: ["raw", "C"] };
 
 /** What each peer is, for the reader of the results. */
 export const PEERS = {
-  raw: "`raw` is the runtime's own API.",
-  Async: "`Async` is this package's own server on the event loop.",
-  Forking: "`Forking` is this package's own server with child processes.",
-  Python: "`Python` is its `socketserver`.",
+  "raw": "the runtime's own API",
+  "StreamRequestHandler": "this package with `rfile` and `wfile`",
+  "node:net": "that module in the same runtime",
+  "web streams": "those of the runtime's connections",
+  "C": "an epoll loop on one thread, the machine's limit",
+  "Go": "`net`, a goroutine for each connection, on one thread",
+  "asyncio": "a protocol of Python's `asyncio`",
+  "ThreadingTCPServer": "that of Python's `socketserver`",
+  "ForkingTCPServer": "that of Python's `socketserver`",
+  "UDPServer": "that of Python's `socketserver`",
+  "UnixDatagramServer": "that of Python's `socketserver`",
+  "Async": "this package's own server on the event loop",
+  "Forking": "this package's own server with child processes",
+  "redis-server": "Redis itself",
+  "http.server": "Python's, on its `socketserver`",
 };
-
-/** How to start a server's script, a file and its arguments, or undefined when there is nothing here to run it. */
-export function serverCommand(runtime, script) {
-  const [name, ...scriptArgs] = script.split(" ");
-  const path = `bench/servers/${name}`;
-  if (name.endsWith(".py")) return pythonVersion() === undefined ? undefined : ["python3", path, ...scriptArgs];
-  const [file, ...args] = RUNTIMES[runtime].command;
-  return [join(ROOT, file), ...args, path, ...scriptArgs];
-}
-
-/** Fails for a runtime that isn't installed. Not left out silently: a table without one would read as if it were complete. */
-export function checkRuntime(name) {
-  const [path] = RUNTIMES[name].command;
-  if (!existsSync(join(ROOT, path))) throw new UsageError(`${path} is missing: run \`npm install\`, or choose with --runtime`);
-}
-
-/** A runtime as it is shown, with its version. */
-export function runtimeTitle(name) {
-  const { title, command } = RUNTIMES[name];
-  return `${title} ${shownVersion(join(ROOT, command[0])) ?? "of unknown version"}`;
-}
-
-let python;
-/** The version of python3, or undefined when there is none. */
-export function pythonVersion() {
-  python ??= { version: shownVersion("python3") };
-  return python.version;
-}
-
-function shownVersion(file) {
-  return /\d+\.\d+\.\d+\S*/.exec(spawnSync(file, ["--version"], { encoding: "utf8" }).stdout ?? "")?.[0];
-}

@@ -1,0 +1,2 @@
+/** The package, imported and not used. */
+import "../../mod.ts";

@@ -1,0 +1,497 @@
+/**
+ * A store in memory that speaks the protocol of Redis, RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+ *
+ *     deno run -A examples/resp.ts --listen tcp://127.0.0.1:6379
+ *     bun examples/resp.ts --listen tcp://127.0.0.1:6379
+ *     node examples/resp.ts --listen tcp://127.0.0.1:6379
+ *
+ * Then talk to it: `redis-cli -p 6379 set color red`, `redis-benchmark -p 6379 -t ping,set,get,incr,lpush -P 16`.
+ *
+ * It knows PING, ECHO, SET, GET, DEL, EXISTS, INCR, INCRBY, LPUSH, LPOP, LLEN, DBSIZE, FLUSHALL, INFO, QUIT, and of COMMAND and CONFIG
+ * GET as much as the clients ask for. Keys and values are bytes. A command comes as an array of bulk strings or as a line of words.
+ */
+import { parseArgs } from "node:util";
+import {
+  type Address,
+  AsyncTCPServer,
+  BaseRequestHandler,
+  type Connection,
+  formatAddress,
+  type RequestHandlerClass,
+  SocketError,
+  type TCPServerOptions,
+} from "../mod.ts";
+
+/** The longest line, in bytes: a command that is typed, or what comes before a word. */
+export const MAX_LINE = 1024;
+/** The most words of a command. */
+export const MAX_WORDS = 1024;
+/** The most bytes that the words of a command have together. */
+export const MAX_COMMAND = 1 << 20;
+/** What the store may hold, in bytes; each key and value counts with {@linkcode OVERHEAD} besides its own. */
+export const MAX_MEMORY = 256 << 20;
+/** About what the runtimes take for an array of bytes and its place in the store. */
+const OVERHEAD = 128;
+/** Replies beyond so many bytes are sent before more commands are executed. */
+const FLUSH_AT = 65_536;
+/** Milliseconds that a client has to take the last reply and close. */
+const LINGER = 1000;
+
+const [NEWLINE, RETURN, SPACE, DOLLAR, STAR, MINUS, ZERO] = [10, 13, 32, 36, 42, 45, 48];
+const encoder = new TextEncoder();
+const EMPTY = new Uint8Array(0);
+
+/** What a client sent is no RESP; nothing after it can be understood. */
+export class ProtocolError extends Error {}
+
+/**
+ * Splits what a client sends into commands. It goes on where it stopped when a chunk ends in the middle of one, so that a client
+ * that sends byte by byte costs no more than one that doesn't.
+ */
+export class CommandParser {
+  #buffer: Uint8Array = EMPTY;
+  #at = 0;
+  #end = 0;
+  /** The words of the command that is incomplete, how many are to come, and how many bytes the next has, or -1 before its length. */
+  #words: Uint8Array[] = [];
+  #missing = 0;
+  #length = -1;
+  #bytes = 0;
+
+  /** Takes a chunk; the commands are parts of it. */
+  feed(chunk: Uint8Array): void {
+    const rest = this.#end - this.#at;
+    if (rest === 0) {
+      this.#buffer = chunk;
+      this.#at = 0;
+      this.#end = chunk.length;
+      return;
+    }
+    if (this.#end + chunk.length > this.#buffer.length) {
+      // Twice as much as there is, so that a large word isn't copied for each of its chunks.
+      const grown = new Uint8Array(2 * rest + chunk.length);
+      grown.set(this.#buffer.subarray(this.#at, this.#end));
+      this.#buffer = grown;
+      this.#at = 0;
+      this.#end = rest;
+    }
+    this.#buffer.set(chunk, this.#end);
+    this.#end += chunk.length;
+  }
+
+  /**
+   * The words of the next command, or `null` when more must come first. Who keeps one copies it.
+   *
+   * @throws {ProtocolError} When there is no command.
+   */
+  next(): Uint8Array[] | null {
+    while (this.#missing === 0) {
+      const line = this.#line();
+      if (line === null) return null;
+      if (line[0] !== STAR) {
+        const words = splitWords(line);
+        // An empty line is no command, as somebody types it to see whether there is an answer.
+        if (words.length > 0) return words;
+        continue;
+      }
+      const count = parseLength(line);
+      if (count === null || count > MAX_WORDS) throw new ProtocolError("invalid multibulk length");
+      // Redis ignores an array without words, and an absent one.
+      this.#missing = Math.max(0, count);
+      this.#words = [];
+      this.#bytes = 0;
+    }
+    while (this.#missing > 0) {
+      if (this.#length === -1 && !this.#startWord()) return null;
+      const end = this.#at + this.#length;
+      if (end + 2 > this.#end) return null;
+      this.#words.push(this.#buffer.subarray(this.#at, end));
+      this.#at = end + 2;
+      this.#length = -1;
+      this.#missing--;
+    }
+    return this.#words;
+  }
+
+  /** Reads how long the next word is; false when more must come first. */
+  #startWord(): boolean {
+    const line = this.#line();
+    if (line === null) return false;
+    if (line[0] !== DOLLAR) throw new ProtocolError(`expected '$', got '${text(line.subarray(0, 1))}'`);
+    const length = parseLength(line);
+    if (length === null || length < 0 || (this.#bytes += length) > MAX_COMMAND) throw new ProtocolError("invalid bulk length");
+    this.#length = length;
+    return true;
+  }
+
+  /** The next line without its end, or `null` when it isn't there yet. */
+  #line(): Uint8Array | null {
+    const newline = this.#buffer.indexOf(NEWLINE, this.#at);
+    // Behind the end there may be room that is not filled yet.
+    const end = newline === -1 || newline >= this.#end ? this.#end : newline;
+    if (end - this.#at >= MAX_LINE) throw new ProtocolError("too big inline request");
+    if (end === this.#end) return null;
+    const line = this.#buffer.subarray(this.#at, end > this.#at && this.#buffer[end - 1] === RETURN ? end - 1 : end);
+    this.#at = end + 1;
+    return line;
+  }
+}
+
+/** The words of a line that somebody typed. */
+function splitWords(line: Uint8Array): Uint8Array[] {
+  const words: Uint8Array[] = [];
+  for (let start = 0; start <= line.length;) {
+    const space = line.indexOf(SPACE, start);
+    const end = space === -1 ? line.length : space;
+    if (end > start) words.push(line.subarray(start, end));
+    start = end + 1;
+  }
+  return words;
+}
+
+/** The number after the first byte of a line; `null` when there is none. */
+function parseLength(line: Uint8Array): number | null {
+  const negative = line[1] === MINUS;
+  const first = negative ? 2 : 1;
+  // What has more digits is too large for everything.
+  if (line.length === first || line.length > first + 9) return null;
+  let value = 0;
+  for (let i = first; i < line.length; i++) {
+    const digit = line[i]! - ZERO;
+    if (digit < 0 || digit > 9) return null;
+    value = value * 10 + digit;
+  }
+  return negative ? -value : value;
+}
+
+/** Bytes as text of as many characters, so that different bytes are different keys. */
+function text(bytes: Uint8Array): string {
+  let result = "";
+  for (let i = 0; i < bytes.length; i++) result += String.fromCharCode(bytes[i]!);
+  return result;
+}
+
+/** Gathers replies, so that those to a chunk of commands leave in one write. */
+export class Replies {
+  #buffer = new Uint8Array(1024);
+  #used = 0;
+
+  /** How many bytes are gathered. */
+  get size(): number {
+    return this.#used;
+  }
+
+  /** Takes what is gathered, which the next reply overwrites. */
+  take(): Uint8Array {
+    const taken = this.#buffer.subarray(0, this.#used);
+    this.#used = 0;
+    // A large reply was a rare one, and its room is not kept for every client.
+    if (this.#buffer.length > 2 * FLUSH_AT) this.#buffer = new Uint8Array(1024);
+    return taken;
+  }
+
+  simple(status: string): void {
+    this.#append(`+${status}\r\n`);
+  }
+
+  /** An error is one line, whatever the client put into it. */
+  error(message: string): void {
+    this.#append(`-${message.replace(/[\r\n]/g, " ")}\r\n`);
+  }
+
+  integer(value: number): void {
+    this.#append(`:${value}\r\n`);
+  }
+
+  array(length: number): void {
+    this.#append(`*${length}\r\n`);
+  }
+
+  bulk(value: Uint8Array | null): void {
+    if (value === null) return this.#append("$-1\r\n");
+    this.#append(`$${value.length}\r\n`);
+    this.#room(value.length);
+    this.#buffer.set(value, this.#used);
+    this.#used += value.length;
+    this.#append("\r\n");
+  }
+
+  /** Text of one byte a character. */
+  #append(line: string): void {
+    this.#room(line.length);
+    for (let i = 0; i < line.length; i++) this.#buffer[this.#used++] = line.charCodeAt(i);
+  }
+
+  #room(size: number): void {
+    if (this.#used + size <= this.#buffer.length) return;
+    const grown = new Uint8Array(Math.max(this.#used + size, 2 * this.#buffer.length));
+    grown.set(this.#buffer.subarray(0, this.#used));
+    this.#buffer = grown;
+  }
+}
+
+const OUT_OF_MEMORY = `OOM command not allowed when used memory > 'maxmemory', which is ${MAX_MEMORY} bytes`;
+const NO_INTEGER = "ERR value is not an integer or out of range";
+const WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/** What is executed with the words after its name; `args` says how many there may be. */
+interface Command {
+  readonly args: readonly [least: number, most: number];
+  run(store: Store, words: Uint8Array[], replies: Replies): void;
+}
+
+const COMMANDS: Record<string, Command> = {
+  PING: { args: [0, 1], run: (_store, [, word], replies) => word === undefined ? replies.simple("PONG") : replies.bulk(word) },
+  ECHO: { args: [1, 1], run: (_store, words, replies) => replies.bulk(words[1]!) },
+  QUIT: { args: [0, 0], run: (_store, _words, replies) => replies.simple("OK") },
+  SET: {
+    args: [2, 2],
+    run: (store, words, replies) =>
+      store.set(text(words[1]!), words[2]!.slice()) ? replies.simple("OK") : replies.error(OUT_OF_MEMORY),
+  },
+  GET: {
+    args: [1, 1],
+    run(store, words, replies) {
+      const value = store.get(text(words[1]!));
+      if (Array.isArray(value)) replies.error(WRONG_TYPE);
+      else replies.bulk(value ?? null);
+    },
+  },
+  DEL: { args: [1, Infinity], run: (store, words, replies) => replies.integer(count(words, (key) => store.delete(key))) },
+  EXISTS: {
+    args: [1, Infinity],
+    run: (store, words, replies) => replies.integer(count(words, (key) => store.get(key) !== undefined)),
+  },
+  INCR: { args: [1, 1], run: (store, words, replies) => increment(store, text(words[1]!), "1", replies) },
+  INCRBY: { args: [2, 2], run: (store, words, replies) => increment(store, text(words[1]!), text(words[2]!), replies) },
+  LPUSH: {
+    args: [2, Infinity],
+    run(store, words, replies) {
+      const key = text(words[1]!);
+      for (let i = 2; i < words.length; i++) {
+        const pushed = store.push(key, words[i]!.slice());
+        if (pushed !== null) return replies.error(pushed);
+      }
+      replies.integer(store.get(key)!.length);
+    },
+  },
+  LPOP: {
+    args: [1, 1],
+    run(store, words, replies) {
+      const key = text(words[1]!);
+      if (store.get(key) instanceof Uint8Array) replies.error(WRONG_TYPE);
+      else replies.bulk(store.pop(key));
+    },
+  },
+  LLEN: {
+    args: [1, 1],
+    run(store, words, replies) {
+      const value = store.get(text(words[1]!));
+      if (value instanceof Uint8Array) replies.error(WRONG_TYPE);
+      else replies.integer(value?.length ?? 0);
+    },
+  },
+  DBSIZE: { args: [0, 0], run: (store, _words, replies) => replies.integer(store.size) },
+  FLUSHALL: {
+    args: [0, 0],
+    run(store, _words, replies) {
+      store.clear();
+      replies.simple("OK");
+    },
+  },
+  INFO: {
+    args: [0, Infinity],
+    run: (store, _words, replies) =>
+      replies.bulk(encoder.encode(`# Memory\r\nused_memory:${store.memory}\r\n# Keyspace\r\ndb0:keys=${store.size}\r\n`)),
+  },
+  COMMAND: { args: [0, Infinity], run: (_store, _words, replies) => replies.array(0) },
+  CONFIG: {
+    args: [2, 2],
+    run(_store, words, replies) {
+      if (text(words[1]!).toUpperCase() !== "GET") return replies.error("ERR only CONFIG GET is known");
+      replies.array(2);
+      replies.bulk(words[2]!);
+      replies.bulk(EMPTY);
+    },
+  },
+};
+
+/** For how many of the keys something holds. */
+function count(words: Uint8Array[], holds: (key: string) => boolean): number {
+  let result = 0;
+  for (let i = 1; i < words.length; i++) if (holds(text(words[i]!))) result++;
+  return result;
+}
+
+function increment(store: Store, key: string, by: string, replies: Replies): void {
+  const value = store.get(key);
+  if (Array.isArray(value)) return replies.error(WRONG_TYPE);
+  const old = value === undefined ? "0" : text(value);
+  const sum = Number(old) + Number(by);
+  if (!/^-?\d{1,16}$/.test(old) || !/^-?\d{1,16}$/.test(by) || !Number.isSafeInteger(sum)) return replies.error(NO_INTEGER);
+  if (store.set(key, encoder.encode(String(sum)))) replies.integer(sum);
+  else replies.error(OUT_OF_MEMORY);
+}
+
+/** Values, and lists of values, by their keys; it holds no more than {@linkcode MAX_MEMORY}. */
+export class Store {
+  #entries = new Map<string, Uint8Array | Uint8Array[]>();
+  /** What it holds, in bytes, the overhead included. */
+  memory = 0;
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** A value, or a list, whose head is the last of the array: there it costs the same however long the list is. */
+  get(key: string): Uint8Array | Uint8Array[] | undefined {
+    return this.#entries.get(key);
+  }
+
+  /** Stores a value; false when there is no room. */
+  set(key: string, value: Uint8Array): boolean {
+    const old = this.#entries.get(key);
+    const grows = (old === undefined ? cost(key) : -cost(old)) + cost(value);
+    if (this.memory + grows > MAX_MEMORY) return false;
+    this.memory += grows;
+    this.#entries.set(key, value);
+    return true;
+  }
+
+  /** Puts a value at the head of a list; the error when it can't be. */
+  push(key: string, value: Uint8Array): string | null {
+    const list = this.#entries.get(key);
+    if (list instanceof Uint8Array) return WRONG_TYPE;
+    const grows = (list === undefined ? cost(key) : 0) + cost(value);
+    if (this.memory + grows > MAX_MEMORY) return OUT_OF_MEMORY;
+    this.memory += grows;
+    if (list === undefined) this.#entries.set(key, [value]);
+    else list.push(value);
+    return null;
+  }
+
+  /** Takes the head of a list; a list that is empty then is gone. */
+  pop(key: string): Uint8Array | null {
+    const list = this.#entries.get(key);
+    if (!Array.isArray(list)) return null;
+    const value = list.pop()!;
+    this.memory -= cost(value);
+    if (list.length === 0) this.delete(key);
+    return value;
+  }
+
+  /** Whether there was such a key. */
+  delete(key: string): boolean {
+    const value = this.#entries.get(key);
+    if (value === undefined) return false;
+    this.memory -= cost(key) + cost(value);
+    return this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.memory = 0;
+  }
+}
+
+function cost(held: string | Uint8Array | Uint8Array[]): number {
+  return Array.isArray(held) ? held.reduce((sum, value) => sum + cost(value), 0) : held.length + OVERHEAD;
+}
+
+/** One client's conversation. */
+export class RESPHandler extends BaseRequestHandler {
+  declare readonly server: RESPServer;
+
+  override async handle(): Promise<void> {
+    const parser = new CommandParser();
+    const replies = new Replies();
+    for await (const chunk of this.request) {
+      parser.feed(chunk);
+      try {
+        for (let words = parser.next(); words !== null; words = parser.next()) {
+          if (this.server.execute(words, replies) === "QUIT") return this.#close(replies);
+          // A few bytes may ask for a megabyte: whoever doesn't read is not answered on.
+          if (replies.size >= FLUSH_AT) await this.request.write(replies.take());
+        }
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        replies.error(`ERR Protocol error: ${error.message}`);
+        return this.#close(replies);
+      }
+      if (replies.size === 0) continue;
+      // No promise, no turn of the event loop: the system has taken the replies.
+      const pending = this.request.write(replies.take());
+      if (pending !== undefined) await pending;
+    }
+  }
+
+  /**
+   * Sends the last replies and their end, then lets the client finish. Closed with input unread, the connection would be reset, and
+   * the client could lose them.
+   */
+  async #close(replies: Replies): Promise<void> {
+    await this.request.write(replies.take());
+    const timer = setTimeout(() => void this.request.close(), LINGER);
+    try {
+      await this.request.closeWrite();
+      while (await this.request.read() !== null);
+    } catch (error) {
+      // The client is gone, or its time was up: either way it has been told.
+      if (!(error instanceof SocketError)) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** The server, and the store that its clients share. */
+export class RESPServer extends AsyncTCPServer {
+  /** Handlers take turns only where they await, so that a command, which doesn't, needs no lock. */
+  readonly store: Store = new Store();
+
+  constructor(address: string | Address, Handler: RequestHandlerClass = RESPHandler, options: TCPServerOptions = {}) {
+    super(address, Handler, options);
+  }
+
+  /** Executes a command and appends the reply; its name when it was one. */
+  execute(words: Uint8Array[], replies: Replies): string | null {
+    const name = text(words[0]!).toUpperCase();
+    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+    if (command === undefined) {
+      replies.error(`ERR unknown command '${name.slice(0, 128)}'`);
+      return null;
+    }
+    const [least, most] = command.args;
+    if (words.length <= least || words.length - 1 > most) {
+      replies.error(`ERR wrong number of arguments for '${name.toLowerCase()}' command`);
+      return null;
+    }
+    command.run(this.store, words, replies);
+    return name;
+  }
+
+  /** A client that vanishes is worth a line, not a stack; one that was closed here, at the end, nothing. */
+  override handleError(request: Connection | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
+    if (request === null || !(error instanceof SocketError)) return super.handleError(request, clientAddress, error);
+    if (error.code !== "ECONNABORTED") console.error(error.message);
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { listen: { type: "string", default: "tcp://127.0.0.1:0" } } });
+  const server = new RESPServer(values.listen);
+  await server.activate();
+  console.log(`listening ${formatAddress(server.serverAddress)}`);
+  for (const signal of ["SIGINT", "SIGTERM"]) {
+    process.once(signal, () => void server.shutdown({ drain: 1000 }));
+  }
+  await server.serveForever();
+  await server.serverClose();
+}
+
+if (import.meta.main) {
+  main().catch((error) => {
+    console.error(String(error));
+    process.exitCode = 1;
+  });
+}
