@@ -87,7 +87,7 @@ testWith(
       let stopped = false;
       let connections = 0;
       // Each makes one connection after the other and needs its answer.
-      const load = Array.from({ length: 4 }, async () => {
+      const load = Array.from({ length: 2 }, async () => {
         for (; !stopped; connections++) {
           const client = await openSocket({ transport: "tcp", hostname: "127.0.0.1", port });
           await client.write("ping");
