@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { anew, idle } from "./loads.mjs";
+import { anew, echo, idle } from "./loads.mjs";
 import { ROOT, serverCommand, temporaryDirectory, Unsupported } from "./servers.mjs";
 
 // Only for a server that neither listens nor ends; far above what a start takes on a busy machine.
@@ -143,6 +143,21 @@ const KINDS = {
     load.child.stdin.end();
     await load.ended;
     return { made, bytes };
+  },
+
+  /** How long the messages of one client take while others attack, beside how long they take without. */
+  async attack({ address, cores }, attack, { seconds }) {
+    const honest = () => runLoad(echo(64, 1, 1)(address, seconds), cores?.load);
+    await honest();
+    const { p99: quiet } = await honest();
+    const attacking = start(attack(address, 3 * seconds).command, cores?.load);
+    // Some say when all their connections are there.
+    await Promise.race([new Promise((resolve) => attacking.onOutput = resolve), attacking.ended, sleep(seconds * 1000)]);
+    const { p99 } = await honest();
+    attacking.child.stdin.end();
+    const outcome = await attacking.ended;
+    if (outcome !== "ended with 0") throw new Error(`the attack ${outcome}: ${attacking.stderr.trim()}`);
+    return { quiet, p99, slower: p99 / quiet };
   },
 
   /** Whether memory grows with the connections that there were. */

@@ -1,5 +1,5 @@
 /** What is measured: which servers, under which loads. */
-import { anew, bulk, datagrams, dnsperf, echo, redisBenchmark, wrk } from "./loads.mjs";
+import { anew, bulk, datagrams, dnsperf, echo, idle, redisBenchmark, wrk } from "./loads.mjs";
 import { filesDirectory } from "./servers.mjs";
 
 const SIZES = { "64 B": 64, "1 KiB": 1024, "64 KiB": 65_536 };
@@ -172,6 +172,27 @@ export const WORKLOADS = {
     peers: {},
     cases: { "": dnsperf(32) },
   },
+  limits: {
+    title: "What the limits cost",
+    what: "Echo over TCP, 64 connections × 64 bytes, with every limit on connections switched on (`ours`), and all of them off.",
+    ours: "ours.ts limited",
+    peers: { unlimited: "ours.ts unlimited" },
+    cases: { "": echo(64, 64, 1) },
+  },
+  attack: {
+    kind: "attack",
+    title: "Under attack",
+    what:
+      "One client echoes 64 bytes, and how long that takes while others attack is compared with how long it takes without them. " +
+      "Attackers and client share a core, the server has its own.",
+    ours: "ours.ts",
+    peers: {},
+    cases: {
+      "5,000 connections that are silent": idle(5000),
+      "a flood of connections, 64 at once": anew(64),
+      "16 peers that send and never read": bulk(16, "send"),
+    },
+  },
   import: {
     kind: "import",
     title: "Import",
@@ -199,6 +220,7 @@ export const PEERS = {
   "UDPServer": "that of Python's `socketserver`",
   "UnixDatagramServer": "that of Python's `socketserver`",
   "Async": "this package's own server on the event loop",
+  "unlimited": "this package's own server without limits",
   "Forking": "this package's own server with child processes",
   "redis-server": "Redis itself",
   "http.server": "Python's, on its `socketserver`",

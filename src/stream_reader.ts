@@ -85,7 +85,7 @@ export class StreamReader implements AsyncIterable<string> {
     if (max !== Infinity) checkCount("max", max, 1);
     // A source may give an empty chunk; a caller takes none for an answer.
     while (this.#start === this.#end) {
-      if (!(await this.#fill())) return null;
+      if (!this.#append(await this.#source.read())) return null;
     }
     return this.#take(Math.min(max, this.#end - this.#start));
   }
@@ -106,7 +106,9 @@ export class StreamReader implements AsyncIterable<string> {
     const limit = this.#limit(options);
     if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
     while (this.#end - this.#start < size) {
-      if (!(await this.#fill(size))) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
+      if (!this.#append(await this.#source.read(), size)) {
+        throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
+      }
     }
     return this.#take(size);
   }
@@ -139,26 +141,31 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {SocketError} When the connection is lost or times out.
    */
   async readLine(options?: LimitOptions): Promise<string | null> {
-    // The common case, a line that has arrived whole, needs no search across chunks.
-    let end = this.#start === this.#end ? -1 : this.#buffer.indexOf(NEWLINE, this.#start);
     const limit = this.#limit(options);
-    if (end === -1 || end >= this.#end || end - this.#start >= limit) {
-      const size = await this.#find(LINE_END, limit);
-      if (size === -1) {
-        if (this.#start === this.#end) return null;
-        return decoder.decode(this.#take(this.#end - this.#start));
-      }
-      end = this.#start + size - 1;
+    for (;;) {
+      const line = this.#line(limit);
+      if (line !== null) return line;
+      // A line mostly arrives whole; only what is left of one is looked through again.
+      if (this.#start !== this.#end) break;
+      if (!this.#append(await this.#source.read())) return null;
     }
-    const start = this.#start;
-    this.#start = end + 1;
-    if (end > start && this.#buffer[end - 1] === RETURN) end--;
-    return decoder.decode(this.#buffer.subarray(start, end));
+    const size = await this.#find(LINE_END, limit);
+    return size === -1 ? decoder.decode(this.#take(this.#end - this.#start)) : this.#line(limit);
   }
 
   /** Reads line by line, as `readLine()` does, until the stream ends. */
   async *[Symbol.asyncIterator](): AsyncIterableIterator<string> {
     for (let line = await this.readLine(); line !== null; line = await this.readLine()) yield line;
+  }
+
+  /** The line that is there whole and within the limit; `null` without one. */
+  #line(limit: number): string | null {
+    const start = this.#start;
+    let end = start === this.#end ? -1 : this.#buffer.indexOf(NEWLINE, start);
+    if (end === -1 || end >= this.#end || end - start >= limit) return null;
+    this.#start = end + 1;
+    if (end > start && this.#buffer[end - 1] === RETURN) end--;
+    return decoder.decode(this.#buffer.subarray(start, end));
   }
 
   /** The number of bytes up to the delimiter's end, or -1 when the stream ends without one. */
@@ -171,7 +178,7 @@ export class StreamReader implements AsyncIterable<string> {
       if (size >= limit) throw new LimitOverrunError(limit, last === 0 && delimiter[0] === NEWLINE ? "line" : "delimiter");
       // A delimiter may have begun in the last bytes; only those are looked at again.
       searched = Math.max(0, size - last);
-      if (!(await this.#fill(limit))) return -1;
+      if (!this.#append(await this.#source.read(), limit)) return -1;
     }
   }
 
@@ -198,13 +205,12 @@ export class StreamReader implements AsyncIterable<string> {
   #take(size: number): Uint8Array {
     const start = this.#start;
     this.#start += size;
-    // The tail of the buffer may still be written to by #fill; what leaves here never is.
+    // The tail of the buffer may still be written to by #append; what leaves here never is.
     return this.#buffer.subarray(start, this.#start);
   }
 
-  /** Waits for a chunk and puts it behind what is buffered; false at the end of the stream. */
-  async #fill(expected = 0): Promise<boolean> {
-    const chunk = await this.#source.read();
+  /** Puts a chunk behind what is buffered; false at the end of the stream. */
+  #append(chunk: Uint8Array | null, expected = 0): boolean {
     if (chunk === null) return false;
     const held = this.#end - this.#start;
     if (held === 0) {

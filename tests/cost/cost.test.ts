@@ -23,7 +23,7 @@ const CLIENTS = { chunks: overTcp, lines: overTcp, datagrams: overUdp, connectio
 /** What a message costs the server at most. Its bytes are those on the JavaScript heap, which the chunks themselves are not. */
 const BOUNDS = {
   chunks: { bytes: 1500, promises: 3 },
-  lines: { bytes: 4300, promises: 12 },
+  lines: { bytes: 2900, promises: 6 },
   datagrams: { bytes: 2600, promises: 3 },
   /** Of one message each. */
   connections: { bytes: 17_000, promises: 22 },
