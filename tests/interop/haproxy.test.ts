@@ -193,53 +193,59 @@ class Load {
   }
 }
 
-testWith(
-  "haproxy",
-  `HAProxy over three runtimes: ${ROUNDS} rolling restarts under load lose no request and no byte`,
-  async () => {
-    const NAMES = ["one", "two", "three"];
-    const commands = servers.filter(({ name }) => name !== "node22").map(({ command }) => command);
-    // One that is not installed leaves its place to another.
-    const installed = commands.filter((command) => command !== null);
-    const startServer = (i: number) =>
-      start(commands[i] ?? installed[0]!, "echo.ts", ["--listen", "tcp://127.0.0.1:0", "--proxy-protocol"]);
-    const stopServer = async (server: Running) => {
-      server.kill("SIGTERM");
-      assertEquals([await server.exited, server.stderr], [0, ""]);
-    };
-    const running: Running[] = [];
-    try {
-      for (const i of NAMES.keys()) running.push(await startServer(i));
-      await HAProxy.run(
-        running.map(({ port }, i) => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]),
-        async (haproxy) => {
-          for (const name of NAMES) await haproxy.until(name, "status", "UP");
-          const load = new Load(haproxy.port, 4);
-          for (let round = 0; round < ROUNDS; round++) {
-            for (const [i, name] of NAMES.entries()) {
-              const before = load.requests;
-              await haproxy.command(`set server echo/${name} state drain`);
-              await haproxy.until(name, "scur", "0");
-              await stopServer(running[i]!);
-              running[i] = await startServer(i);
-              await haproxy.command(`set server echo/${name} addr 127.0.0.1 port ${running[i]!.port}`);
-              await haproxy.command(`set server echo/${name} state ready`);
-              await haproxy.until(name, "status", "UP");
-              const served = Number(await haproxy.field(name, "stot"));
-              while (Number(await haproxy.field(name, "stot")) === served) await until(() => load.requests > before);
+// It is about all three at once: that one of them runs it is enough.
+const { own, command: newestNode } = servers.find(({ name }) => name === "node")!;
+if (own || newestNode === null) {
+  testWith(
+    "haproxy",
+    `HAProxy over three runtimes: ${ROUNDS} rolling restarts under load lose no request and no byte`,
+    async () => {
+      const NAMES = ["one", "two", "three"];
+      const commands = servers.filter(({ name }) => name !== "node22").map(({ command }) => command);
+      // One that is not installed leaves its place to another.
+      const installed = commands.filter((command) => command !== null);
+      const startServer = (i: number) =>
+        start(commands[i] ?? installed[0]!, "echo.ts", ["--listen", "tcp://127.0.0.1:0", "--proxy-protocol"]);
+      const stopServer = async (server: Running) => {
+        server.kill("SIGTERM");
+        assertEquals([await server.exited, server.stderr], [0, ""]);
+      };
+      const running: Running[] = [];
+      try {
+        for (const i of NAMES.keys()) running.push(await startServer(i));
+        await HAProxy.run(
+          running.map(({ port }, i) => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]),
+          async (haproxy) => {
+            for (const name of NAMES) await haproxy.until(name, "status", "UP");
+            const load = new Load(haproxy.port, 4);
+            for (let round = 0; round < ROUNDS; round++) {
+              for (const [i, name] of NAMES.entries()) {
+                const before = load.requests;
+                await haproxy.command(`set server echo/${name} state drain`);
+                await haproxy.until(name, "scur", "0");
+                await stopServer(running[i]!);
+                running[i] = await startServer(i);
+                await haproxy.command(`set server echo/${name} addr 127.0.0.1 port ${running[i]!.port}`);
+                await haproxy.command(`set server echo/${name} state ready`);
+                await haproxy.until(name, "status", "UP");
+                const served = Number(await haproxy.field(name, "stot"));
+                while (Number(await haproxy.field(name, "stot")) === served) await until(() => load.requests > before);
+              }
             }
-          }
-          await load.stop();
-          assertEquals(load.failures, []);
-          assert(load.requests > 3 * ROUNDS * NAMES.length, `${load.requests} requests`);
-          for (const name of NAMES) assert(Number(await haproxy.field(name, "stot")) > 0, `${name} has served nothing`);
-          for (const server of running) await stopServer(server);
-          console.log(`${runtimeName}: ${load.requests} requests, ${load.bytes} bytes through ${ROUNDS * NAMES.length} restarts`);
-        },
-      );
-    } finally {
-      for (const server of running) server.kill("SIGKILL");
-    }
-  },
-  { timeout: 60_000 + ROUNDS * 60_000 },
-);
+            await load.stop();
+            assertEquals(load.failures, []);
+            assert(load.requests > 3 * ROUNDS * NAMES.length, `${load.requests} requests`);
+            for (const name of NAMES) assert(Number(await haproxy.field(name, "stot")) > 0, `${name} has served nothing`);
+            for (const server of running) await stopServer(server);
+            console.log(
+              `${runtimeName}: ${load.requests} requests, ${load.bytes} bytes through ${ROUNDS * NAMES.length} restarts`,
+            );
+          },
+        );
+      } finally {
+        for (const server of running) server.kill("SIGKILL");
+      }
+    },
+    { timeout: 60_000 + ROUNDS * 60_000 },
+  );
+}
