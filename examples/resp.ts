@@ -1,7 +1,7 @@
 /**
  * A store in memory that speaks the protocol of Redis, RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).
  *
- *     deno run -A examples/resp.ts --listen tcp://127.0.0.1:6379
+ *     deno run --allow-net=127.0.0.1 examples/resp.ts --listen tcp://127.0.0.1:6379
  *     bun examples/resp.ts --listen tcp://127.0.0.1:6379
  *     node examples/resp.ts --listen tcp://127.0.0.1:6379
  *
@@ -17,6 +17,7 @@ import {
   BaseRequestHandler,
   type Connection,
   formatAddress,
+  handleSignals,
   type RequestHandlerClass,
   SocketError,
   type TCPServerOptions,
@@ -482,9 +483,7 @@ async function main(): Promise<void> {
   const server = new RESPServer(values.listen);
   await server.activate();
   console.log(`listening ${formatAddress(server.serverAddress)}`);
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => void server.shutdown({ drain: 1000 }));
-  }
+  handleSignals(server, { drain: 1000 });
   await server.serveForever();
   await server.serverClose();
 }

@@ -21,6 +21,7 @@ const isDeno = getRuntime().name === "deno";
 /** What a client says to an example, and what the answer begins with. */
 const TALKS: Record<string, [said: string | Uint8Array, heard: string]> = {
   "echo.ts": ["hello", "hello"],
+  "resp.ts": ["PING\r\n", "+PONG\r\n"],
   "kv.ts": ["SET color red\n", "OK\n"],
   "mandelbrot.ts": ["8 2 10\n", "mandelbrot 8 2 10\n"],
   "files.ts": ["GET /deno.json HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "],
