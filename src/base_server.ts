@@ -41,7 +41,7 @@ export interface ServerOptions {
 export interface ActiveRequest {
   /** Who sent it; `null` when the sender has no address. */
   readonly clientAddress: Address | null;
-  /** When it was taken, in milliseconds since the epoch. */
+  /** When it was taken, in milliseconds since the epoch; 50 of these too late at most. */
   readonly since: number;
   /** Whether its time was up and it was aborted; it stays in the table until its handler has noticed. */
   readonly aborted: boolean;
@@ -747,11 +747,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       const seen = typeof verified === "boolean"
         ? this.#proceed(verified, entry)
         : Promise.resolve(verified).then((verified) => this.#proceed(verified, entry));
-      if (seen !== undefined) return seen.then(() => this.#done(entry), (error) => this.#failed(entry, error));
+      if (seen !== undefined) return this.#settle(seen, entry);
     } catch (error) {
       return this.#failed(entry, error);
     }
     return this.#done(entry);
+  }
+
+  async #settle(seen: Promise<void>, entry: Entry<R>): Promise<void> {
+    try {
+      await seen;
+    } catch (error) {
+      return this.#failed(entry, error);
+    }
+    const rest = this.#done(entry);
+    if (rest !== undefined) await rest;
   }
 
   /** The handler is done; the request is over when nobody else has the rest of it. */

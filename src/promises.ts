@@ -13,16 +13,6 @@ export function handled(promise: Promise<void>): Promise<void> {
   return promise;
 }
 
-/** The promise of a send that the runtime has promised; it rejects with what `explain` makes of the error, and counts as handled. */
-export function sending(promise: Promise<unknown>, explain: (cause: unknown) => Error): Promise<void> {
-  const sent = promise.then(ignore, (cause) => {
-    // Only now: on the way that everything goes there is no promise to spare.
-    sent.catch(ignore);
-    throw explain(cause);
-  });
-  return sent;
-}
-
 /** A promise that is rejected and counts as handled: a write that nobody awaits must not end the program. */
 export function rejected(error: Error): Promise<never> {
   const promise = Promise.reject(error);

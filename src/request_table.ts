@@ -1,5 +1,9 @@
 import type { Address } from "./address.ts";
 import type { ActiveRequest } from "./base_server.ts";
+import { idleClock } from "./timer_wheel.ts";
+
+/** Milliseconds until an entry takes the time. */
+const PRECISION = 50;
 
 /** What a server knows of a request that it has taken. */
 export class Entry<R> implements ActiveRequest {
@@ -7,7 +11,7 @@ export class Entry<R> implements ActiveRequest {
   readonly clientAddress: Address | null;
   /** When its handling began, by `performance.now()`; negative when nobody takes the time. */
   readonly begun: number;
-  since = 0;
+  #since = 0;
   aborted = false;
   /** Whether it was ended by force afterwards. */
   killed = false;
@@ -21,6 +25,11 @@ export class Entry<R> implements ActiveRequest {
     this.clientAddress = clientAddress;
     this.begun = begun;
   }
+
+  /** The time at which somebody first looked. */
+  get since(): number {
+    return this.#since ||= Date.now();
+  }
 }
 
 /**
@@ -30,15 +39,23 @@ export class Entry<R> implements ActiveRequest {
 export class RequestTable<R> implements ReadonlyMap<R, ActiveRequest> {
   #entries: Entry<R>[] = [];
   #index: Map<R, Entry<R>> | null = null;
+  #looking = false;
+  /** Has those that are still there take the time. Most are gone by then, and have not paid for reading the clock. */
+  #look = (): void => {
+    this.#looking = false;
+    for (const entry of this.#entries) void entry.since;
+  };
 
   get size(): number {
     return this.#entries.length;
   }
 
   add(entry: Entry<R>): void {
-    entry.since = Date.now();
     entry.place = this.#entries.push(entry) - 1;
     this.#index?.set(entry.request, entry);
+    if (this.#looking) return;
+    this.#looking = true;
+    idleClock.set(this.#look, PRECISION);
   }
 
   remove(entry: Entry<R>): void {

@@ -3,7 +3,7 @@ import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
-import { rejected, sending } from "../../src/promises.ts";
+import { ignore, rejected } from "../../src/promises.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
 import { bindUnixDatagram } from "../shared/unix_datagram.ts";
@@ -70,6 +70,9 @@ class DenoDatagramSocket implements RawDatagramSocket {
   #slab = new Uint8Array(0);
   #used = 0;
   #receiving: Promise<void> | null = null;
+  /** Sends under way, and whether somebody waits to receive. */
+  #unsent = 0;
+  #wanted = false;
   #closed = false;
   #groups = new Map<string, { leave(): Promise<void> }>();
 
@@ -83,6 +86,10 @@ class DenoDatagramSocket implements RawDatagramSocket {
       address: inetAddress("udp", hostname, port),
       truncated,
     });
+  };
+  #sent = (): void => {
+    this.#unsent--;
+    if (this.#wanted) this.#receive();
   };
   #failed = (cause: unknown): void => {
     this.#receiving = null;
@@ -99,7 +106,7 @@ class DenoDatagramSocket implements RawDatagramSocket {
 
   receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T> {
     const datagram = this.#queue.take(as);
-    if (datagram instanceof Promise && this.#receiving === null && !this.#closed) this.#receiving = this.#receive();
+    if (datagram instanceof Promise) this.#receive();
     return datagram;
   }
 
@@ -110,10 +117,15 @@ class DenoDatagramSocket implements RawDatagramSocket {
   send(bytes: Uint8Array, to: Address): void | Promise<void> {
     if (this.#closed) return rejected(closedError(to));
     const { hostname, port } = to as DenoAddr & Address;
-    return sending(
-      this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port }),
-      (cause) => this.#closed ? closedError(to) : explain(cause, "send", to),
-    );
+    this.#unsent++;
+    const sending = this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port });
+    const sent = sending.then(this.#sent, (cause) => {
+      this.#sent();
+      // Only now: on the way that everything goes there is no promise to spare.
+      sent.catch(ignore);
+      throw this.#closed ? closedError(to) : explain(cause, "send", to);
+    });
+    return sent;
   }
 
   async setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void> {
@@ -143,13 +155,16 @@ class DenoDatagramSocket implements RawDatagramSocket {
     await this.#receiving;
   }
 
-  #receive(): Promise<void> {
+  /** Receives one, after what is being sent: to begin both at once makes a datagram dearer by a tenth. */
+  #receive(): void {
+    this.#wanted = this.#unsent > 0;
+    if (this.#wanted || this.#receiving !== null || this.#closed) return;
     // One byte more than is kept shows that there was more.
     const room = this.#maxPacketSize + 1;
     if (this.#slab.length < this.#used + room) {
       this.#slab = new Uint8Array(Math.max(SLAB, 4 * room));
       this.#used = 0;
     }
-    return this.#conn.receive(this.#slab.subarray(this.#used, this.#used + room)).then(this.#received, this.#failed);
+    this.#receiving = this.#conn.receive(this.#slab.subarray(this.#used, this.#used + room)).then(this.#received, this.#failed);
   }
 }
