@@ -21,10 +21,10 @@ export function echo(bytes, connections, depth) {
   return own("load.c", (address, seconds) => [portOf(address), connections, bytes, depth, seconds]);
 }
 
-/** Connections that are made, used for one line and closed, so many at once, for a duration or until there were `count`. */
-export function anew(connections, count) {
+/** Connections that are made, used for one line of so many bytes and closed, so many at once, for a duration or until there were `count`. */
+export function anew(connections, count, bytes = 64) {
   const rest = count === undefined ? ["anew"] : ["anew", count];
-  return own("load.c", (address, seconds) => [portOf(address), connections, 64, 1, seconds, ...rest]);
+  return own("load.c", (address, seconds) => [portOf(address), connections, bytes, 1, seconds, ...rest]);
 }
 
 /** Datagrams of so many bytes, with a window of so many. */

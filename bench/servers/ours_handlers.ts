@@ -1,10 +1,20 @@
-/** This package's AsyncTCPServer with a handler class: `ours_handlers.ts echo|lines|once|sink|source`. */
+/** This package's AsyncTCPServer with a handler class: `ours_handlers.ts echo|attacked|lines|once|sink|source`. */
 import { AsyncTCPServer, BaseRequestHandler, formatAddress, SocketError, StreamRequestHandler } from "../../mod.ts";
 
 /** Sends back what comes, through `rfile` and `wfile`. */
 class echo extends StreamRequestHandler {
   override async handle(): Promise<void> {
     for (let chunk = await this.rfile.read(); chunk !== null; chunk = await this.rfile.read()) await this.wfile.write(chunk);
+  }
+}
+
+/** Sends back what comes; who sends a single byte is done. */
+class attacked extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    for await (const chunk of this.request) {
+      await this.request.write(chunk);
+      if (chunk.length === 1) return;
+    }
   }
 }
 
@@ -40,7 +50,7 @@ class source extends BaseRequestHandler {
   }
 }
 
-const handlers = { echo, lines, once, sink, source };
+const handlers = { echo, attacked, lines, once, sink, source };
 
 class Server extends AsyncTCPServer {
   override handleError(...args: Parameters<AsyncTCPServer["handleError"]>): void | Promise<void> {
