@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import type { ActiveRequest } from "./base_server.ts";
-import { idleClock } from "./timer_wheel.ts";
+import { type Clock, idleClock } from "./timer_wheel.ts";
 
 /** Milliseconds until an entry takes the time. */
 const PRECISION = 50;
@@ -39,12 +39,17 @@ export class Entry<R> implements ActiveRequest {
 export class RequestTable<R> implements ReadonlyMap<R, ActiveRequest> {
   #entries: Entry<R>[] = [];
   #index: Map<R, Entry<R>> | null = null;
+  #clock: Clock;
   #looking = false;
   /** Has those that are still there take the time. Most are gone by then, and have not paid for reading the clock. */
   #look = (): void => {
     this.#looking = false;
     for (const entry of this.#entries) void entry.since;
   };
+
+  constructor(clock: Clock = idleClock) {
+    this.#clock = clock;
+  }
 
   get size(): number {
     return this.#entries.length;
@@ -55,7 +60,7 @@ export class RequestTable<R> implements ReadonlyMap<R, ActiveRequest> {
     this.#index?.set(entry.request, entry);
     if (this.#looking) return;
     this.#looking = true;
-    idleClock.set(this.#look, PRECISION);
+    this.#clock.set(this.#look, PRECISION);
   }
 
   remove(entry: Entry<R>): void {

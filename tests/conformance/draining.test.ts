@@ -105,6 +105,27 @@ for (const adapter of adapters) {
     });
   });
 
+  test(`${name}: serverClose({ drain }) waits for connections that are being opened, and no longer than they are`, () =>
+    serving(
+      adapter,
+      Async as typeof TCPServer,
+      handler((connection) => Promise.resolve(connection.write("hello"))),
+      async (server) => {
+        const [served, silent] = [await open(server), await open(server)];
+        await served.write("PROXY UNK");
+        const closing = server.serverClose({ drain: Infinity });
+        await until(() => server.draining);
+        await served.write("NOWN\r\n");
+        assertEquals(new TextDecoder().decode(await served.readAll()), "hello");
+        await served.end().catch(() => {});
+        // Nothing else is left to wait for.
+        silent.reset();
+        await closing;
+        assertEquals([server.stats.accepted, server.stats.ended["bad proxy header"]], [1, 1]);
+      },
+      { proxyProtocol: true, proxyTimeout: Infinity },
+    ));
+
   test(`${name}: with the drain over, those in progress and those that wait are aborted`, () => {
     const begun = gate();
     const Stubborn = handler(async (connection) => {
