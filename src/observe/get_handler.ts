@@ -1,5 +1,4 @@
-import { SocketError } from "../errors.ts";
-import { LimitOverrunError } from "../errors.ts";
+import { LimitOverrunError, SocketError } from "../errors.ts";
 import { StreamRequestHandler } from "../stream_request_handler.ts";
 
 /** What a path is answered with. */

@@ -1,7 +1,8 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { connect, type Socket } from "node:net";
+import { assertEquals, assertMatch } from "@std/assert";
+import type { Socket } from "node:net";
 import { test } from "node:test";
 import { KVHandler, KVServer, MAX_KEY, MAX_KEYS, MAX_LINE } from "../../examples/kv.ts";
+import { withServer as withAnyServer } from "./with_server.ts";
 
 /** A client that reads line by line. */
 class Client {
@@ -53,34 +54,11 @@ class Client {
   }
 }
 
-/** Starts a server, hands out clients, and ends them all. */
-async function withServer(
+function withServer(
   body: (open: () => Promise<Client>, server: KVServer) => Promise<void>,
   Handler: typeof KVHandler = KVHandler,
 ): Promise<void> {
-  const server = new KVServer("tcp://127.0.0.1:0", Handler);
-  await server.activate();
-  const serving = server.serveForever();
-  const clients: Client[] = [];
-  const open = async (): Promise<Client> => {
-    const { serverAddress } = server;
-    assert("port" in serverAddress);
-    const socket = connect({ host: serverAddress.hostname, port: serverAddress.port, noDelay: true });
-    const client = new Client(socket);
-    clients.push(client);
-    await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    return client;
-  };
-  try {
-    await body(open, server);
-    for (const client of clients) client.socket.end();
-    await server.shutdown({ drain: 5000 });
-    await serving;
-    assertEquals(server.stats.errors, 0);
-  } finally {
-    for (const client of clients) client.socket.destroy();
-    await server.serverClose();
-  }
+  return withAnyServer(new KVServer("tcp://127.0.0.1:0", Handler), Client, body);
 }
 
 test("kv: the commands", () =>

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { test } from "node:test";
 import {
   CommandParser,
@@ -11,6 +11,7 @@ import {
   RESPServer,
   Store,
 } from "../../examples/resp.ts";
+import { withServer as withAnyServer } from "./with_server.ts";
 
 const encoder = new TextEncoder();
 
@@ -96,31 +97,8 @@ class Client {
   }
 }
 
-/** Starts a server, hands out clients, and ends them all. */
-async function withServer(body: (open: () => Promise<Client>, server: RESPServer) => Promise<void>): Promise<void> {
-  const server = new RESPServer("tcp://127.0.0.1:0");
-  await server.activate();
-  const serving = server.serveForever();
-  const clients: Client[] = [];
-  const open = async (): Promise<Client> => {
-    const { serverAddress } = server;
-    assert("port" in serverAddress);
-    const socket = connect({ host: serverAddress.hostname, port: serverAddress.port, noDelay: true });
-    const client = new Client(socket);
-    clients.push(client);
-    await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    return client;
-  };
-  try {
-    await body(open, server);
-    for (const client of clients) client.socket.end();
-    await server.shutdown({ drain: 5000 });
-    await serving;
-    assertEquals(server.stats.errors, 0);
-  } finally {
-    for (const client of clients) client.socket.destroy();
-    await server.serverClose();
-  }
+function withServer(body: (open: () => Promise<Client>, server: RESPServer) => Promise<void>): Promise<void> {
+  return withAnyServer(new RESPServer("tcp://127.0.0.1:0"), Client, body);
 }
 
 test("resp: the commands", () =>
