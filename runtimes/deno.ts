@@ -1,14 +1,14 @@
 import { type Address, inetAddress } from "../src/address.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import type { ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "../src/runtime.ts";
 import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
 import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { node } from "./node.ts";
-import { DONE, ignore, type Pulled, rejected } from "../src/promises.ts";
+import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { nodeTls } from "./shared/tls.ts";
 import { resolveHost } from "./shared/translate.ts";
@@ -177,6 +177,8 @@ function toAddress(addr: DenoAddr): Address {
 /** The size of a read buffer grows and shrinks between these with what arrives: an idle connection should cost little memory. */
 const SMALLEST = 1024;
 const LARGEST = 65_536;
+/** With less than this left in a buffer that chunks share, or less than the last one took, the next gets a new buffer. */
+const LEAST = 256;
 
 class DenoConnection implements RawConnection {
   readonly localAddress: Address;
@@ -187,14 +189,23 @@ class DenoConnection implements RawConnection {
   unsent = 0;
   #conn: DenoConn;
   #size = SMALLEST;
-  /** A buffer that the last read has left over. */
+  /** What is read into; the chunks that came before are at its beginning, and their receivers'. */
   #buffer: Uint8Array | null = null;
+  #filled = 0;
   #reading = false;
+  // Made once: no closure for each read and each write.
+  #arrived = (size: number | null): void => this.#received(size);
+  #lost = (cause: unknown): void => this.#readFailed(cause);
+  #wrote = (size: number): void | Promise<void> => this.#written(size);
+  #notWritten = (cause: unknown): never => this.#writeFailed(cause);
+  /** Who waits for a chunk. */
+  #receiver: Receiver | null = null;
   #readEnded = false;
   #watching = false;
-  /** A read that was begun only to notice the peer's end, or bytes that come first. */
-  #ahead: Promise<Uint8Array | null> | null = null;
-  #writing = false;
+  /** A chunk that was read only to notice the peer's end, or bytes that come first. */
+  #ahead: Uint8Array | null = null;
+  /** What is being written. */
+  #out: Uint8Array | null = null;
   #lastWrite: Promise<void> | null = null;
   #sendEnded = false;
   /** What waits for the write under way. */
@@ -214,31 +225,33 @@ class DenoConnection implements RawConnection {
   }
 
   get reading(): boolean {
-    return this.#reading && this.#ahead === null;
+    return this.#receiver !== null;
   }
 
   get readEnded(): boolean {
     return this.#readEnded;
   }
 
-  read(): Promise<Uint8Array | null> {
-    if (this.#ahead === null && !this.#watching) return this.#pull(false) as Promise<Uint8Array | null>;
-    const chunk = this.#ahead ?? (this.#pull(false) as Promise<Uint8Array | null>);
-    this.#ahead = null;
-    if (this.#watching) chunk.then(() => this.#readAhead(), ignore);
-    return chunk;
-  }
-
-  next(): Promise<IteratorResult<Uint8Array>> {
-    if (this.#ahead === null && !this.#watching) return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
-    return this.read().then((value) => value === null ? DONE : { done: false, value });
+  receive(receiver: Receiver): Uint8Array | null | undefined {
+    const chunk = this.#ahead;
+    if (chunk !== null && !this.#closing) {
+      this.#ahead = null;
+      if (this.#watching) this.#readAhead();
+      return chunk;
+    }
+    if (this.#closing || this.#error !== null) throw this.#closeError("read");
+    if (this.#readEnded) return null;
+    if (this.#gone) throw this.#closeError("read");
+    if (this.#receiver !== null) throw alreadyReading();
+    this.#receiver = receiver;
+    if (!this.#reading) this.#read();
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.#closing || this.#gone || this.#sendEnded) return rejected(this.#closeError("write"));
     if (bytes.length === 0) return;
     this.unsent += bytes.length;
-    if (!this.#writing) return this.#lastWrite = this.#write(bytes);
+    if (this.#out === null) return this.#lastWrite = this.#write(bytes);
     return this.#afterWrites(() => this.#write(bytes));
   }
 
@@ -247,13 +260,13 @@ class DenoConnection implements RawConnection {
     if (this.#closing || this.#gone) return rejected(this.#closeError("shutdown"));
     if (this.#sendEnded) return;
     this.#sendEnded = true;
-    return this.#writing ? this.#afterWrites(() => this.#endSend()) : this.#endSend();
+    return this.#out !== null ? this.#afterWrites(() => this.#endSend()) : this.#endSend();
   }
 
   close(): void {
     if (this.#closing || this.#gone) return;
     this.#closing = true;
-    if (this.#writing) this.#afterWrites(() => Promise.resolve(this.#release(null)));
+    if (this.#out !== null) this.#afterWrites(() => Promise.resolve(this.#release(null)));
     else this.#release(null);
   }
 
@@ -264,7 +277,7 @@ class DenoConnection implements RawConnection {
 
   beginWith(bytes: Uint8Array): void {
     this.bytesRead = bytes.length;
-    if (bytes.length > 0) this.#ahead = Promise.resolve(bytes);
+    if (bytes.length > 0) this.#ahead = bytes;
   }
 
   watch(): void {
@@ -284,74 +297,89 @@ class DenoConnection implements RawConnection {
     this.#conn.unref();
   }
 
-  /** What `read()` and, when `iterating`, `next()` give; one function, as another around it would cost a promise for each chunk. */
-  async #pull(iterating: boolean): Promise<Pulled> {
-    if (this.#closing || this.#gone) throw this.#closeError("read");
-    if (this.#readEnded) return iterating ? DONE : null;
-    if (this.#reading) throw alreadyReading();
+  #read(): void {
     this.#reading = true;
-    const buffer = this.#buffer ?? new Uint8Array(this.#size);
-    let size: number | null;
-    try {
-      size = await this.#conn.read(buffer);
-    } catch (cause) {
-      throw this.#fail(cause, "read");
-    } finally {
-      this.#reading = false;
-    }
-    if (this.#closing) throw this.#closeError("read");
+    const buffer = this.#buffer ??= new Uint8Array(this.#size);
+    this.#conn.read(this.#filled === 0 ? buffer : buffer.subarray(this.#filled)).then(this.#arrived, this.#lost);
+  }
+
+  #received(size: number | null): void {
+    this.#reading = false;
+    if (this.#closing) return this.#tell(this.#closeError("read"));
     if (size === null) {
       this.#readEnded = true;
       this.#buffer = null;
-      if (this.#sendEnded && !this.#writing) this.#release(null);
-      return iterating ? DONE : null;
+      if (this.#sendEnded && this.#out === null) this.#release(null);
+      return this.#tell(null);
     }
     this.bytesRead += size;
-    const chunk = this.#cut(buffer, size);
-    return iterating ? { done: false, value: chunk } : chunk;
+    this.#tell(this.#cut(this.#buffer!, size));
+    if (this.#watching) this.#readAhead();
   }
 
-  /** Takes the chunk out of the buffer and chooses the next buffer's size. */
+  #readFailed(cause: unknown): void {
+    this.#reading = false;
+    this.#tell(this.#fail(cause, "read"));
+  }
+
+  #tell(result: Uint8Array | null | SocketError): void {
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    if (receiver === null) {
+      if (result instanceof Uint8Array) this.#ahead = result;
+    } else if (result instanceof SocketError) receiver.failed(result);
+    else receiver.received(result);
+  }
+
+  /**
+   * Takes the chunk out of the buffer and chooses the next buffer's size. Small chunks share a small buffer, as copying them would cost
+   * more. From a large one a small chunk is copied, so that whoever keeps it doesn't keep the buffer.
+   */
   #cut(buffer: Uint8Array, size: number): Uint8Array {
-    if (size * 2 > buffer.length) {
-      this.#buffer = null;
-      if (size === buffer.length) this.#size = Math.min(LARGEST, size * 4);
-      return size === buffer.length ? buffer : buffer.subarray(0, size);
-    }
-    // A small chunk is copied, so that whoever keeps it doesn't keep the buffer, and the buffer serves again.
-    if (size * 8 < buffer.length && buffer.length > SMALLEST) {
+    const start = this.#filled;
+    const end = start + size;
+    const isShared = buffer.length === SMALLEST;
+    if (end === buffer.length && start === 0) this.#size = Math.min(LARGEST, size * 4);
+    const serves = isShared ? buffer.length - end >= Math.max(LEAST, size) : size * 2 <= buffer.length;
+    if (!serves) this.#buffer = null;
+    this.#filled = serves && isShared ? end : 0;
+    if (isShared || !serves) return size === buffer.length ? buffer : buffer.subarray(start, end);
+    if (size * 8 < buffer.length) {
       this.#size = buffer.length / 2;
       this.#buffer = null;
-    } else {
-      this.#buffer = buffer;
     }
     return buffer.slice(0, size);
   }
 
   #readAhead(): void {
-    if (this.#ahead !== null || this.#reading || this.#readEnded || this.#closing || this.#gone) return;
-    this.#ahead = this.#pull(false) as Promise<Uint8Array | null>;
-    this.#ahead.catch(ignore);
+    if (this.#ahead === null && !this.#reading && !this.#readEnded && !this.#closing && !this.#gone) this.#read();
   }
 
-  async #write(bytes: Uint8Array): Promise<void> {
-    if (this.#gone) throw this.#closeError("write");
-    this.#writing = true;
-    try {
-      for (let rest = bytes; rest.length > 0;) {
-        const sent = await this.#conn.write(rest);
-        this.bytesWritten += sent;
-        this.unsent -= sent;
-        rest = rest.subarray(sent);
-      }
-    } catch (cause) {
-      // Only now, so that a write that succeeds doesn't pay for it. There is one at a time, so it is this one.
+  #write(bytes: Uint8Array): Promise<void> {
+    if (this.#gone) {
+      this.#out = null;
       this.#lastWrite?.catch(ignore);
-      throw this.#fail(cause, "write");
-    } finally {
-      this.#writing = false;
-      if (this.#after !== null) this.#next();
+      return rejected(this.#closeError("write"));
     }
+    this.#out = bytes;
+    return this.#conn.write(bytes).then(this.#wrote, this.#notWritten);
+  }
+
+  #written(size: number): void | Promise<void> {
+    this.bytesWritten += size;
+    this.unsent -= size;
+    if (size < this.#out!.length) return this.#write(this.#out!.subarray(size));
+    this.#out = null;
+    if (this.#after !== null) this.#next();
+  }
+
+  #writeFailed(cause: unknown): never {
+    this.#out = null;
+    // Only now, so that a write that succeeds doesn't pay for it. There is one at a time, so it is this one.
+    this.#lastWrite?.catch(ignore);
+    const error = this.#fail(cause, "write");
+    if (this.#after !== null) this.#next();
+    throw error;
   }
 
   /** Whether both sides have ended in order: ending this one again is no error, as with shutdown(2). */

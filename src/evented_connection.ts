@@ -1,8 +1,8 @@
 import type { Address } from "./address.ts";
 import { alreadyReading } from "./connection.ts";
 import { SocketError } from "./errors.ts";
-import type { RawConnection } from "./runtime.ts";
-import { DONE, type Pulled, rejected } from "./promises.ts";
+import { rejected } from "./promises.ts";
+import type { RawConnection, Receiver } from "./runtime.ts";
 import type { TlsInfo } from "./tls.ts";
 
 /** Bytes that are taken from the peer ahead of the reader; with this much waiting, receiving stops. */
@@ -10,7 +10,7 @@ const HIGH_WATER = 65_536;
 
 /**
  * The receiving half of a connection on a runtime that delivers data by callback: turns it into a pull with bounded memory. The
- * adapter reports `received`, `ended` and `lost`; a waiting reader is resolved straight from the callback.
+ * adapter reports `received`, `ended` and `lost`; a waiting receiver is told straight from the callback.
  */
 export abstract class EventedConnection implements RawConnection {
   abstract readonly localAddress: Address;
@@ -21,10 +21,8 @@ export abstract class EventedConnection implements RawConnection {
   /** Whether the sending side was ended here. */
   protected sendEnded = false;
   #onclose: ((error: SocketError | null) => void) | null = null;
-  /** Of the read that waits. It is rejected through it too: one closure less for each read. */
-  #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
-  /** Whether it is `next()` that waits. */
-  #iterating = false;
+  /** Who waits for a chunk. */
+  #receiver: Receiver | null = null;
   #chunks: Uint8Array[] | null = null;
   #held = 0;
   #paused = false;
@@ -62,19 +60,27 @@ export abstract class EventedConnection implements RawConnection {
   }
 
   get reading(): boolean {
-    return this.#resolve !== null;
+    return this.#receiver !== null;
   }
 
   get readEnded(): boolean {
     return this.#ended;
   }
 
-  read(): Promise<Uint8Array | null> {
-    return this.#pull(false) as Promise<Uint8Array | null>;
-  }
-
-  next(): Promise<IteratorResult<Uint8Array>> {
-    return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+  receive(receiver: Receiver): Uint8Array | null | undefined {
+    const chunks = this.#chunks;
+    if (chunks !== null && chunks.length > 0) {
+      const chunk = chunks.shift()!;
+      this.#held -= chunk.length;
+      if (this.#held === 0) this.watch();
+      return chunk;
+    }
+    if (this.#closedHere || this.#error !== null) throw this.closeError("read");
+    if (this.#ended) return null;
+    if (this.#gone) throw this.closeError("read");
+    if (this.#receiver !== null) throw alreadyReading();
+    if (this.#paused) this.watch();
+    this.#receiver = receiver;
   }
 
   closeWrite(): void | Promise<void> {
@@ -133,11 +139,10 @@ export abstract class EventedConnection implements RawConnection {
   /** A chunk has come. */
   received(chunk: Uint8Array): void {
     this.bytesRead += chunk.length;
-    const resolve = this.#resolve;
-    if (resolve !== null) {
-      this.#resolve = null;
-      resolve(this.#iterating ? { done: false, value: chunk } : chunk);
-      return;
+    const receiver = this.#receiver;
+    if (receiver !== null) {
+      this.#receiver = null;
+      return receiver.received(chunk);
     }
     if (this.#closedHere) return;
     (this.#chunks ??= []).push(chunk);
@@ -148,9 +153,9 @@ export abstract class EventedConnection implements RawConnection {
   /** The peer has ended its sending side. */
   ended(): void {
     this.#ended = true;
-    const resolve = this.#resolve;
-    this.#resolve = null;
-    resolve?.(this.#iterating ? DONE : null);
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    receiver?.received(null);
   }
 
   /** The connection is gone: with the reason when it was lost, `null` when it ended in order. */
@@ -188,23 +193,6 @@ export abstract class EventedConnection implements RawConnection {
     return new SocketError(code, { syscall, address: this.remoteAddress });
   }
 
-  #pull(iterating: boolean): Promise<Pulled> {
-    const chunks = this.#chunks;
-    if (chunks !== null && chunks.length > 0) {
-      const chunk = chunks.shift()!;
-      this.#held -= chunk.length;
-      if (this.#held === 0) this.watch();
-      return Promise.resolve(iterating ? { done: false, value: chunk } : chunk);
-    }
-    if (this.#closedHere || this.#error !== null) return Promise.reject(this.closeError("read"));
-    if (this.#ended) return Promise.resolve(iterating ? DONE : null);
-    if (this.#gone) return Promise.reject(this.closeError("read"));
-    if (this.#resolve !== null) return Promise.reject(alreadyReading());
-    if (this.#paused) this.watch();
-    this.#iterating = iterating;
-    return new Promise((resolve) => this.#resolve = resolve);
-  }
-
   /** The end of receiving by this side's choice; false the second time. */
   #stopReceiving(): boolean {
     if (this.dead) return false;
@@ -216,8 +204,8 @@ export abstract class EventedConnection implements RawConnection {
   }
 
   #failRead(): void {
-    const resolve = this.#resolve;
-    this.#resolve = null;
-    resolve?.(Promise.reject(this.closeError("read")));
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    receiver?.failed(this.closeError("read"));
   }
 }

@@ -1,9 +1,3 @@
-/** What `read()` or `next()` of a connection resolves with. */
-export type Pulled = Uint8Array | null | IteratorResult<Uint8Array>;
-
-/** What `next()` gives at the end of the stream. */
-export const DONE: IteratorResult<Uint8Array> = { done: true, value: undefined };
-
 /** For a rejection that is reported elsewhere too. */
 export function ignore(): void {}
 

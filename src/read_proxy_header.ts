@@ -1,4 +1,5 @@
 import { parseProxyHeader, type ProxyHeader, ProxyHeaderError } from "./proxy_protocol.ts";
+import { Pull } from "./pull.ts";
 import type { RawConnection } from "./runtime.ts";
 
 /**
@@ -11,9 +12,10 @@ import type { RawConnection } from "./runtime.ts";
  */
 export async function readProxyHeader(raw: RawConnection): Promise<ProxyHeader> {
   try {
+    const pull = new Pull(raw);
     let bytes: Uint8Array = new Uint8Array();
     for (;;) {
-      const chunk = await raw.read();
+      const chunk = await pull.read();
       if (chunk === null) throw new ProxyHeaderError(`the peer ended its side after ${bytes.length} bytes of the header`);
       bytes = bytes.length === 0 ? chunk : joined(bytes, chunk);
       const header = parseProxyHeader(bytes);

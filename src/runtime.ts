@@ -110,6 +110,14 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+/** Who waits for the next chunk of a stream. */
+export interface Receiver {
+  /** The next chunk, which the receiver owns, or `null` at the end of the stream. */
+  received(chunk: Uint8Array | null): void;
+  /** There will be none: the connection was lost, or closed here. */
+  failed(error: unknown): void;
+}
+
 /** A connection as an adapter hands it over. The core wraps it in a `Connection`. */
 export interface RawConnection {
   /** This side's address. */
@@ -126,14 +134,18 @@ export interface RawConnection {
   readonly bytesWritten: number;
   /** Bytes written that the system has not taken yet. */
   readonly unsent: number;
-  /** Whether a `read()` or `next()` is waiting. */
+  /** Whether a receiver is waiting. */
   readonly reading: boolean;
   /** Whether the peer is known to have ended its sending side. */
   readonly readEnded: boolean;
-  /** The next chunk, which the caller owns, or `null` at the end of the stream. At most one call waits at a time. */
-  read(): Promise<Uint8Array | null>;
-  /** The same for a `for await` loop: resolving the loop's own result saves a promise and a turn for every chunk. */
-  next(): Promise<IteratorResult<Uint8Array>>;
+  /**
+   * The next chunk, which the caller owns, or `null` at the end of the stream, if it is there already; `undefined` when `receiver` will be
+   * told, later and once. At most one waits at a time. Not a promise: of those a program needs none when it acts on each chunk at once.
+   *
+   * @throws {SocketError} When the connection is lost or was closed here.
+   * @throws {TypeError} When another waits.
+   */
+  receive(receiver: Receiver): Uint8Array | null | undefined;
   /**
    * Sends bytes, after all that was sent before. Returns nothing when they have been taken, else a promise; until it resolves
    * the bytes must not be changed. Its rejection counts as handled (see `Connection.write`).

@@ -1,9 +1,12 @@
 import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
+import type { Receiver } from "./runtime.ts";
 
 /** What a {@linkcode StreamReader} reads from; a connection is one. */
 export interface ByteSource {
   /** The next chunk, or `null` at the end of the stream. */
   read(): Promise<Uint8Array | null>;
+  /** The same without a promise, where that can be had; see {@linkcode Connection.receive}. */
+  receive?(receiver: Receiver): Uint8Array | null | undefined;
   /** Is told of each reader, where it matters how much has been read ahead. */
   attachReader?(reader: BufferedReader): void;
 }
@@ -19,6 +22,12 @@ export interface LimitOptions {
   /** The most bytes to buffer, the reader's `limit` by default. */
   limit?: number;
 }
+
+/**
+ * What a call of a reader makes of what is buffered; `undefined` when it needs more. At the end of the stream there is no more, and it
+ * returns something or throws.
+ */
+type Attempt<T> = (limit: number, ended: boolean) => T | undefined;
 
 const NEWLINE = 10;
 const RETURN = 13;
@@ -81,13 +90,13 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {RangeError} When `max` is no positive integer.
    * @throws {SocketError} When the connection is lost or times out.
    */
-  async read(max = Infinity): Promise<Uint8Array | null> {
-    if (max !== Infinity) checkCount("max", max, 1);
-    // A source may give an empty chunk; a caller takes none for an answer.
-    while (this.#start === this.#end) {
-      if (!this.#append(await this.#source.read())) return null;
-    }
-    return this.#take(Math.min(max, this.#end - this.#start));
+  read(max = Infinity): Promise<Uint8Array | null> {
+    return this.#until(undefined, (_limit, ended) => {
+      if (max !== Infinity) checkCount("max", max, 1);
+      // A source may give an empty chunk; a caller takes none for an answer.
+      if (this.#start === this.#end) return ended ? null : undefined;
+      return this.#take(Math.min(max, this.#end - this.#start));
+    });
   }
 
   /**
@@ -101,16 +110,13 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {RangeError} When `size` is no integer, or negative.
    * @throws {SocketError} When the connection is lost or times out.
    */
-  async readExactly(size: number, options: LimitOptions = {}): Promise<Uint8Array> {
-    checkCount("size", size, 0);
-    const limit = this.#limit(options);
-    if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
-    while (this.#end - this.#start < size) {
-      if (!this.#append(await this.#source.read(), size)) {
-        throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
-      }
-    }
-    return this.#take(size);
+  readExactly(size: number, options?: LimitOptions): Promise<Uint8Array> {
+    return this.#until(options, (limit, ended) => {
+      checkCount("size", size, 0);
+      if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
+      if (this.#end - this.#start >= size) return this.#take(size);
+      if (ended) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
+    }, size);
   }
 
   /**
@@ -123,12 +129,18 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {LimitOverrunError} When the limit is reached without a delimiter; what arrived stays in the buffer.
    * @throws {SocketError} When the connection is lost or times out.
    */
-  async readUntil(delimiter: Uint8Array | string, options: LimitOptions = {}): Promise<Uint8Array> {
+  readUntil(delimiter: Uint8Array | string, options?: LimitOptions): Promise<Uint8Array> {
     const bytes = typeof delimiter === "string" ? encoder.encode(delimiter) : delimiter;
-    if (bytes.length === 0) throw new TypeError("delimiter must not be empty");
-    const size = await this.#find(bytes, this.#limit(options));
-    if (size === -1) throw new IncompleteReadError(this.#take(this.#end - this.#start), "the delimiter");
-    return this.#take(size);
+    let searched = 0;
+    return this.#until(options, (limit, ended) => {
+      if (bytes.length === 0) throw new TypeError("delimiter must not be empty");
+      const size = this.#find(bytes, searched, limit);
+      if (size !== -1) return this.#take(size);
+      const all = this.#end - this.#start;
+      if (ended) throw new IncompleteReadError(this.#take(all), "the delimiter");
+      // A delimiter may have begun in the last bytes; only those are looked at again.
+      searched = Math.max(0, all - bytes.length + 1);
+    });
   }
 
   /**
@@ -140,17 +152,14 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {LimitOverrunError} When the limit is reached without a line's end; what arrived stays in the buffer.
    * @throws {SocketError} When the connection is lost or times out.
    */
-  async readLine(options?: LimitOptions): Promise<string | null> {
-    const limit = this.#limit(options);
-    for (;;) {
-      const line = this.#line(limit);
-      if (line !== null) return line;
-      // A line mostly arrives whole; only what is left of one is looked through again.
-      if (this.#start !== this.#end) break;
-      if (!this.#append(await this.#source.read())) return null;
-    }
-    const size = await this.#find(LINE_END, limit);
-    return size === -1 ? decoder.decode(this.#take(this.#end - this.#start)) : this.#line(limit);
+  readLine(options?: LimitOptions): Promise<string | null> {
+    let searched = 0;
+    return this.#until(options, (limit, ended) => {
+      const size = this.#find(LINE_END, searched, limit);
+      if (size !== -1) return this.#takeLine(size);
+      searched = this.#end - this.#start;
+      if (ended) return searched === 0 ? null : decoder.decode(this.#take(searched));
+    });
   }
 
   /** Reads line by line, as `readLine()` does, until the stream ends. */
@@ -158,28 +167,49 @@ export class StreamReader implements AsyncIterable<string> {
     for (let line = await this.readLine(); line !== null; line = await this.readLine()) yield line;
   }
 
-  /** The line that is there whole and within the limit; `null` without one. */
-  #line(limit: number): string | null {
-    const start = this.#start;
-    let end = start === this.#end ? -1 : this.#buffer.indexOf(NEWLINE, start);
-    if (end === -1 || end >= this.#end || end - start >= limit) return null;
-    this.#start = end + 1;
-    if (end > start && this.#buffer[end - 1] === RETURN) end--;
-    return decoder.decode(this.#buffer.subarray(start, end));
+  /** Receives until the attempt has a result. Without `async`: a promise for each call is what it costs, and no other. */
+  #until<T>(options: LimitOptions | undefined, attempt: Attempt<T>, expected?: number): Promise<T> {
+    let limit: number;
+    try {
+      limit = this.#limit(options);
+      const value = attempt(limit, false);
+      if (value !== undefined) return Promise.resolve(value);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return new Promise((resolve, reject) => {
+      const receiver: Receiver = {
+        received: (chunk) => {
+          try {
+            for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = this.#receive(receiver)) {
+              if (next !== null) this.#append(next, expected ?? limit);
+              const value = attempt(limit, next === null);
+              if (value !== undefined) return resolve(value);
+            }
+          } catch (error) {
+            reject(error);
+          }
+        },
+        failed: reject,
+      };
+      const chunk = this.#receive(receiver);
+      if (chunk !== undefined) receiver.received(chunk);
+    });
   }
 
-  /** The number of bytes up to the delimiter's end, or -1 when the stream ends without one. */
-  async #find(delimiter: Uint8Array, limit: number): Promise<number> {
-    const last = delimiter.length - 1;
-    for (let searched = 0;;) {
-      const at = this.#indexOf(delimiter, this.#start + searched);
-      const size = at === -1 ? this.#end - this.#start : at - this.#start + delimiter.length;
-      if (at !== -1 && size <= limit) return size;
-      if (size >= limit) throw new LimitOverrunError(limit, last === 0 && delimiter[0] === NEWLINE ? "line" : "delimiter");
-      // A delimiter may have begun in the last bytes; only those are looked at again.
-      searched = Math.max(0, size - last);
-      if (!this.#append(await this.#source.read(), limit)) return -1;
-    }
+  #receive(receiver: Receiver): Uint8Array | null | undefined {
+    const source = this.#source;
+    if (source.receive !== undefined) return source.receive(receiver);
+    source.read().then((chunk) => receiver.received(chunk), (error) => receiver.failed(error));
+  }
+
+  /** The number of bytes up to the delimiter's end, or -1 when it isn't there yet. */
+  #find(delimiter: Uint8Array, searched: number, limit: number): number {
+    const at = this.#indexOf(delimiter, this.#start + searched);
+    const size = at === -1 ? this.#end - this.#start : at - this.#start + delimiter.length;
+    if (at !== -1 && size <= limit) return size;
+    if (size >= limit) throw new LimitOverrunError(limit, delimiter.length === 1 && delimiter[0] === NEWLINE ? "line" : "delimiter");
+    return -1;
   }
 
   #limit(options: LimitOptions | undefined): number {
@@ -209,15 +239,21 @@ export class StreamReader implements AsyncIterable<string> {
     return this.#buffer.subarray(start, this.#start);
   }
 
-  /** Puts a chunk behind what is buffered; false at the end of the stream. */
-  #append(chunk: Uint8Array | null, expected = 0): boolean {
-    if (chunk === null) return false;
+  #takeLine(size: number): string {
+    const start = this.#start;
+    let end = this.#start = start + size;
+    if (--end > start && this.#buffer[end - 1] === RETURN) end--;
+    return decoder.decode(this.#buffer.subarray(start, end));
+  }
+
+  /** Puts a chunk behind what is buffered; `expected` are the bytes that the buffer may come to hold. */
+  #append(chunk: Uint8Array, expected: number): void {
     const held = this.#end - this.#start;
     if (held === 0) {
       this.#buffer = chunk;
       this.#start = 0;
       this.#end = chunk.length;
-      return true;
+      return;
     }
     const size = held + chunk.length;
     if (this.#end + chunk.length > this.#buffer.length) {
@@ -230,7 +266,6 @@ export class StreamReader implements AsyncIterable<string> {
     }
     this.#buffer.set(chunk, this.#end);
     this.#end += chunk.length;
-    return true;
   }
 }
 

@@ -287,20 +287,16 @@ export class HandshakingConnection implements RawConnection {
     return this.#raw.readEnded;
   }
 
-  read(): Promise<never> {
-    return this.#refuse();
-  }
-
-  next(): Promise<never> {
-    return this.#refuse();
+  receive(): never {
+    throw this.#refusal();
   }
 
   write(): Promise<never> {
-    return this.#refuse();
+    return rejected(this.#refusal());
   }
 
   closeWrite(): Promise<never> {
-    return this.#refuse();
+    return rejected(this.#refusal());
   }
 
   close(): void {
@@ -327,9 +323,8 @@ export class HandshakingConnection implements RawConnection {
     this.#raw.setKeepAlive(on);
   }
 
-  #refuse(): Promise<never> {
-    const underWay = "a TLS handshake is under way on this connection; await startTls() before anything else";
-    return rejected(this.error ?? new TypeError(underWay));
+  #refusal(): Error {
+    return this.error ?? new TypeError("a TLS handshake is under way on this connection; await startTls() before anything else");
   }
 }
 

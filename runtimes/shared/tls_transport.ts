@@ -1,17 +1,16 @@
 import type { Duplex } from "node:stream";
 import type { SocketError } from "../../src/errors.ts";
-import type { RawConnection } from "../../src/runtime.ts";
+import type { RawConnection, Receiver } from "../../src/runtime.ts";
 
 /**
  * The connection below TLS as the stream that `node:tls` wants. Neither its end nor its errors go that way, where each runtime makes
  * something else of them: they are reported to whoever made it.
  */
-export class TlsTransport {
+export class TlsTransport implements Receiver {
   readonly stream: Duplex;
   #raw: RawConnection;
   #ended: (error: SocketError | null) => void;
   #wanted = false;
-  #reading = false;
   #held = false;
   #stopped = false;
   #destroy: Duplex["destroy"];
@@ -28,7 +27,7 @@ export class TlsTransport {
       allowHalfOpen: true,
       read: () => {
         this.#wanted = true;
-        void this.#pull();
+        this.#pull();
       },
       write: (chunk, _encoding, done) => this.#settle(raw.write(chunk), done),
       writev: (chunks, done) => this.#settle(raw.write(Buffer.concat(chunks.map(({ chunk }) => chunk))), done),
@@ -47,7 +46,7 @@ export class TlsTransport {
   /** Goes on reading. */
   release(): void {
     this.#held = false;
-    void this.#pull();
+    this.#pull();
   }
 
   /** Nothing goes through any more. */
@@ -56,18 +55,30 @@ export class TlsTransport {
     this.#destroy.call(this.stream);
   }
 
-  async #pull(): Promise<void> {
-    if (!this.#wanted || this.#held || this.#reading || this.#stopped) return;
-    this.#reading = true;
+  /** What is encrypted has come. */
+  received(chunk: Uint8Array | null): void {
+    if (this.#stopped) return;
+    this.#wanted = false;
+    if (chunk === null) this.#ended(null);
+    else this.stream.push(chunk);
+  }
+
+  /** The connection is lost. */
+  failed(error: unknown): void {
+    if (this.#stopped) return;
+    this.#wanted = false;
+    this.#ended(error as SocketError);
+  }
+
+  #pull(): void {
+    if (!this.#wanted || this.#held || this.#raw.reading || this.#stopped) return;
+    let chunk: Uint8Array | null | undefined;
     try {
-      const chunk = await this.#raw.read();
-      if (this.#stopped) return;
-      if (chunk === null) return this.#ended(null);
-      this.#reading = this.#wanted = false;
-      this.stream.push(chunk);
+      chunk = this.#raw.receive(this);
     } catch (error) {
-      if (!this.#stopped) this.#ended(error as SocketError);
+      return this.failed(error);
     }
+    if (chunk !== undefined) this.received(chunk);
   }
 
   /** A failure is told to `ended` alone. */

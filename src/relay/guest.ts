@@ -97,7 +97,7 @@ export class Guest {
       case FRAME.SENT:
         return this.#socket.sent(channel, payload);
       default:
-        this.#connections.get(channel)?.receive(type, payload);
+        this.#connections.get(channel)?.onFrame(type, payload);
     }
   }
 
@@ -158,7 +158,7 @@ class RemoteConnection extends EventedConnection {
     return this.#unsent.size;
   }
 
-  receive(type: number, payload: Uint8Array): void {
+  onFrame(type: number, payload: Uint8Array): void {
     switch (type) {
       case FRAME.DATA:
         this.#owed += payload.length;
