@@ -1,11 +1,7 @@
 import type { SocketError } from "./errors.ts";
 
-/** Who waits for the next one, and what is made of it. */
-interface Waiter<T> {
-  as(item: T | null): unknown;
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
-}
+/** What has been made of an arrival that is dealt with already: who waits for it goes on waiting for the next. */
+export const HANDLED = Symbol("handled");
 
 /**
  * Connections or datagrams on their way from an adapter to whoever takes them. Where the runtime takes them from the kernel on its own,
@@ -17,7 +13,15 @@ export class ArrivalQueue<T> {
   #limit: number;
   #discard: (item: T) => void;
   #queue: T[] = [];
-  #waiter: Waiter<T> | null = null;
+  /** What is made of the next one for who waits, and how it gets there; `null` when nobody does. */
+  #as: ((item: T | null) => unknown) | null = null;
+  #resolve!: (value: unknown) => void;
+  #reject!: (error: unknown) => void;
+  // Made once: it is needed for every datagram.
+  #wait = (resolve: (value: unknown) => void, reject: (error: unknown) => void): void => {
+    this.#resolve = resolve;
+    this.#reject = reject;
+  };
   #error: SocketError | null = null;
   #closed = false;
 
@@ -37,12 +41,17 @@ export class ArrivalQueue<T> {
 
   /** Whether the next one would be turned away. */
   get full(): boolean {
-    return this.#waiter === null && (this.#closed || this.#queue.length >= this.#limit);
+    return this.#as === null && (this.#closed || this.#queue.length >= this.#limit);
+  }
+
+  /** Whether somebody waits. */
+  get waiting(): boolean {
+    return this.#as !== null;
   }
 
   /** Brings one; false when it has to wait or was turned away. */
   offer(item: T): boolean {
-    if (this.#waiter !== null) {
+    if (this.#as !== null) {
       this.#give(item);
       return true;
     }
@@ -57,8 +66,12 @@ export class ArrivalQueue<T> {
 
   /** Reports that taking from the kernel failed. */
   fail(error: SocketError): void {
-    if (this.#waiter !== null) this.#settle().reject(error);
-    else if (!this.#closed) this.#error = error;
+    if (this.#as !== null) {
+      this.#as = null;
+      this.#reject(error);
+    } else if (!this.#closed) {
+      this.#error = error;
+    }
   }
 
   /**
@@ -73,15 +86,16 @@ export class ArrivalQueue<T> {
     }
     if (this.#queue.length > 0) return as(this.#queue.shift()!);
     if (this.#closed) return as(null);
-    if (this.#waiter !== null) {
+    if (this.#as !== null) {
       return Promise.reject(new TypeError("somebody is waiting here already; await that before the next"));
     }
-    return new Promise((resolve, reject) => this.#waiter = { as, resolve: resolve as (value: unknown) => void, reject });
+    this.#as = as;
+    return new Promise(this.#wait) as Promise<U>;
   }
 
   /** Ends the wait. */
   interrupt(): void {
-    if (this.#waiter !== null) this.#give(null);
+    if (this.#as !== null) this.#give(null);
   }
 
   /** Ends the wait and gets rid of those that nobody took. */
@@ -93,17 +107,15 @@ export class ArrivalQueue<T> {
   }
 
   #give(item: T | null): void {
-    const { as, resolve, reject } = this.#settle();
+    const as = this.#as!;
+    this.#as = null;
     try {
-      resolve(as(item));
+      const made = as(item);
+      // A promise for each datagram would cost more than all else that is done with it here.
+      if (made === HANDLED && !this.#closed) this.#as = as;
+      else this.#resolve(made);
     } catch (error) {
-      reject(error);
+      this.#reject(error);
     }
-  }
-
-  #settle(): Waiter<T> {
-    const waiter = this.#waiter!;
-    this.#waiter = null;
-    return waiter;
   }
 }

@@ -1,4 +1,5 @@
 import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
+import { HANDLED } from "./arrival_queue.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
 import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
@@ -292,16 +293,16 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           await this.#room();
           continue;
         }
-        let taken: Taken<R>;
+        let taken: Taken<R> | typeof HANDLED;
         try {
           // Only what is a promise is awaited: for a datagram, a turn each would cost more than all the rest.
-          const next = this.getRequest();
+          const next = this.takeRequest();
           taken = next instanceof Promise ? await next : next;
         } catch (error) {
           await this.#notTaken(error);
           continue;
         }
-        if (taken === null) continue;
+        if (taken === null || taken === HANDLED) continue;
         const handled = this.#handle(taken);
         if (handled !== undefined) await handled;
         const serviced = this.serviceActions();
@@ -705,6 +706,21 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (this.#channels.listening.hasSubscribers) this.#channels.listening.publish({ server: this });
   }
 
+  /** What the loop takes next: what `getRequest()` gives, unless a server has a shorter way. */
+  protected takeRequest(): Taken<R> | typeof HANDLED | Promise<Taken<R> | typeof HANDLED> {
+    return this.getRequest();
+  }
+
+  /**
+   * Handles a request of a concurrent server in the turn in which it arrives.
+   *
+   * @returns Whether the loop may go on waiting; else it has to look at the server's state.
+   */
+  protected handleArrived(taken: [R, Address | null]): boolean {
+    void this.#handle(taken);
+    return !this.#shutdownRequested && !this.#suspended && !this.full && this.#failure === null && this.#activated !== null;
+  }
+
   /** Passes over an error of `getRequest()` that says nothing of the next request. */
   async #notTaken(error: unknown): Promise<void> {
     if (!(error instanceof SocketError) || FATAL.has(error.code)) throw error;
@@ -754,14 +770,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return this.#done(entry);
   }
 
-  async #settle(seen: Promise<void>, entry: Entry<R>): Promise<void> {
-    try {
-      await seen;
-    } catch (error) {
-      return this.#failed(entry, error);
-    }
-    const rest = this.#done(entry);
-    if (rest !== undefined) await rest;
+  #settle(seen: Promise<void>, entry: Entry<R>): Promise<void> {
+    return seen.then(() => this.#done(entry), (error) => this.#failed(entry, error));
   }
 
   /** The handler is done; the request is over when nobody else has the rest of it. */

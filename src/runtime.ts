@@ -223,7 +223,8 @@ export interface RawDatagramSocket {
   readonly queued: number;
   /**
    * What `as` makes of the next datagram, or of `null` when {@linkcode RawDatagramSocket.interrupt} or {@linkcode RawDatagramSocket.close} ends the wait.
-   * At most one call waits at a time. Without a promise when one is waiting already.
+   * At most one call waits at a time. Without a promise when one is waiting already. A wait may go on with the next datagram when what was
+   * made of one is {@linkcode HANDLED}.
    */
   receive<T>(as: (datagram: RawDatagram | null) => T): T | Promise<T>;
   /** Ends a waiting `receive()` with `null`. */

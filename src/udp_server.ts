@@ -1,4 +1,5 @@
 import type { Address, AddressFamily, Transport } from "./address.ts";
+import { HANDLED } from "./arrival_queue.ts";
 import type { RequestHandlerClass, ServerOptions, Taken } from "./base_server.ts";
 import { Datagram } from "./datagram.ts";
 import { DatagramSocket } from "./datagram_socket.ts";
@@ -89,6 +90,10 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     this.#bytesRead += received.data.length;
     return [new Datagram(received, this.#socket!) as R, received.address];
   };
+  #handle = (received: RawDatagram | null): Taken<R> | typeof HANDLED => {
+    const taken = this.#toRequest(received);
+    return taken !== null && this.handleArrived(taken) ? HANDLED : null;
+  };
 
   /**
    * Checks the arguments; nothing is bound yet.
@@ -144,6 +149,13 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   /** Waits for the next datagram. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
     return this.#raw === null ? null : this.#raw.receive(this.#toRequest);
+  }
+
+  /** Where datagrams are handled concurrently, each is in the turn in which it arrives, without a promise. */
+  protected override takeRequest(): Taken<R> | typeof HANDLED | Promise<Taken<R> | typeof HANDLED> {
+    const { getRequest, serviceActions } = UDPServer.prototype;
+    const direct = this.concurrent && this.getRequest === getRequest && this.serviceActions === serviceActions;
+    return direct && this.#raw !== null ? this.#raw.receive(this.#handle) : this.getRequest();
   }
 
   /** What the server speaks. */

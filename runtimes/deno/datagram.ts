@@ -86,6 +86,7 @@ class DenoDatagramSocket implements RawDatagramSocket {
       address: inetAddress("udp", hostname, port),
       truncated,
     });
+    if (this.#queue.waiting) this.#receive();
   };
   #sent = (): void => {
     this.#unsent--;
