@@ -28,7 +28,7 @@ const COLUMNS = {
 };
 
 /** What the ratios are made of: the first of these that was measured. */
-const RATIOS = { messagesPerSecond: "msgs/s", bytes: "bytes each", growth: "growth", ms: "time" };
+const RATIOS = { messagesPerSecond: "msgs/s", bytes: "bytes each", growth: "growth", ms: "time", slower: "p99 / quiet" };
 
 function median(values) {
   const sorted = values.toSorted((a, b) => a - b);

@@ -186,7 +186,7 @@ export const WORKLOADS = {
       "One client echoes 64 bytes, and how long that takes while others attack is compared with how long it takes without them. " +
       "Attackers and client share a core, the server has its own.",
     ours: "ours_handlers.ts attacked",
-    peers: {},
+    peers: { raw: "raw_handlers.ts attacked" },
     cases: {
       "5,000 connections that are silent": idle(5000),
       "a flood of connections, 64 at once": anew(64, undefined, 1),

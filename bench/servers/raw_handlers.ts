@@ -1,6 +1,6 @@
 /**
  * What ours_handlers.ts does, on the running runtime's own API and as directly as it can be written: `raw_handlers.ts
- * lines|once|sink|source`.
+ * attacked|lines|once|sink|source`.
  */
 import type * as net from "node:net";
 
@@ -19,7 +19,7 @@ const { Bun, Deno } = globalThis as {
   Bun?: { listen(options: unknown): { port: number } };
   Deno?: { listen(options: unknown): AsyncIterable<Conn> & { addr: { port: number } } };
 };
-const mode = process.argv[2] as "lines" | "once" | "sink" | "source";
+const mode = process.argv[2] as "attacked" | "lines" | "once" | "sink" | "source";
 const BLOCK = new Uint8Array(65_536);
 const encoder = new TextEncoder();
 
@@ -59,6 +59,11 @@ if (Deno !== undefined) {
       },
       data(socket: BunSocket, chunk: Uint8Array) {
         if (mode === "sink" || mode === "source") return;
+        if (mode === "attacked") {
+          socket.write(chunk);
+          if (chunk.length === 1) socket.end();
+          return;
+        }
         const text = decoders.get(socket) ?? new TextDecoder();
         decoders.set(socket, text);
         socket.data.rest = answer(socket.data.rest + text.decode(chunk, { stream: true }), (line) => {
@@ -90,6 +95,12 @@ if (Deno !== undefined) {
       socket.resume().on("drain", fill);
       return fill();
     }
+    if (mode === "attacked") {
+      return void socket.on("data", (chunk) => {
+        socket.write(chunk);
+        if (chunk.length === 1) socket.end();
+      });
+    }
     let rest = "";
     socket.setEncoding("utf8").on("data", (text) => {
       rest = answer(rest + text, (line) => {
@@ -115,6 +126,11 @@ async function serveDeno(conn: Conn): Promise<void> {
       const size = await conn.read(buffer);
       if (size === null) break;
       if (mode === "sink") continue;
+      if (mode === "attacked") {
+        await writeAll(conn, buffer.subarray(0, size));
+        if (size === 1) break;
+        continue;
+      }
       const lines: string[] = [];
       rest = answer(rest + decoder.decode(buffer.subarray(0, size), { stream: true }), (line) => lines.push(line));
       for (const line of lines) await writeAll(conn, encoder.encode(line));
