@@ -62,7 +62,16 @@ export { Histogram, type HistogramBucket } from "./src/histogram.ts";
 export type { ConnectionLimits, HandlerLimits } from "./src/limits.ts";
 export { getRuntime } from "./src/runtime.ts";
 export type { ChildProcess, ProcessOptions, Thread, ThreadOptions, WorkerStart } from "./src/runtime.ts";
-export type { Capabilities, Channel, ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "./src/runtime.ts";
+export type {
+  Capabilities,
+  Channel,
+  ConnectOptions,
+  Listener,
+  ListenOptions,
+  RawConnection,
+  Receiver,
+  Runtime,
+} from "./src/runtime.ts";
 export type { TlsContext, TlsSettings } from "./src/runtime.ts";
 export type { BindOptions, RawDatagram, RawDatagramSocket, Signal, SocketOptions } from "./src/runtime.ts";
 export { type DatagramAddress, serve, type ServeDatagramOptions, type ServeOptions, type ServeSignal } from "./src/serve.ts";

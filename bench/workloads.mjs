@@ -34,6 +34,7 @@ export const WORKLOADS = {
     ours: "ours.ts",
     peers: {
       "raw": "raw.ts",
+      "forEach": "ours_for_each.ts",
       "StreamRequestHandler": "ours_handlers.ts echo",
       "node:net": "node_net.ts",
       "web streams": "web_streams.ts",
@@ -209,6 +210,7 @@ export const SHORT = { workloads: ["tcp", "lines", "udp", "import"], runtimes: [
 /** What each peer is, for the reader of the results. */
 export const PEERS = {
   "raw": "the runtime's own API",
+  "forEach": "this package with that method in place of `for await`",
   "StreamRequestHandler": "this package with `rfile` and `wfile`",
   "node:net": "that module in the same runtime",
   "web streams": "those of the runtime's connections",

@@ -22,7 +22,7 @@ import { SendQueue } from "../src/send_queue.ts";
 import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
 import { tlsOverConnection } from "./shared/tls.ts";
 import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
-import { lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
+import { localOf, lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { channel } from "./shared/channels.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -114,12 +114,13 @@ export const bun: Runtime = {
   async listen(options: ListenOptions): Promise<Listener> {
     const { address, fd, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
+    let local: Address;
     const socketOptions: SocketOptions = {
       allowHalfOpen: true,
       socket: {
         ...callbacks,
         open(socket) {
-          const connection = socket.data = new BunConnection(socket, address);
+          const connection = socket.data = new BunConnection(socket, localOf(local));
           // Bun has set TCP_NODELAY by itself.
           if (!noDelay) connection.setNoDelay(false);
           if (keepAlive !== false) connection.setKeepAlive(keepAlive);
@@ -128,7 +129,6 @@ export const bun: Runtime = {
       },
     };
     let listener: BunListener;
-    let local: Address;
     if (fd !== null) {
       const bound: { address?: string; port?: number } = {};
       try {
@@ -190,7 +190,7 @@ export const bun: Runtime = {
       const socket = await Bun.connect({
         ...(unix ? { unix: address.path } : { hostname: address.hostname, port: address.port }),
         allowHalfOpen: true,
-        socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, unix ? UNNAMED : address)) },
+        socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, unix ? UNNAMED : null)) },
       });
       // Reset by the peer before it could open.
       if (socket.data === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
@@ -280,11 +280,12 @@ class BunConnection extends EventedConnection {
   #handshake: PromiseWithResolvers<void> | null = null;
   #tls: TlsInfo | null = null;
 
-  constructor(socket: BunSocket, local: Address) {
+  /** `local` is the address of this side; `null` to ask the socket. */
+  constructor(socket: BunSocket, local: Address | null) {
     super();
     this.#socket = socket;
-    const unix = local.transport === "unix";
-    this.localAddress = unix ? local : inetAddress("tcp", socket.localAddress, socket.localPort);
+    const unix = local?.transport === "unix";
+    this.localAddress = local ?? inetAddress("tcp", socket.localAddress, socket.localPort);
     this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
   }
 

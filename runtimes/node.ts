@@ -10,7 +10,7 @@ import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
 import { nodeTls } from "./shared/tls.ts";
-import { resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
+import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
@@ -38,16 +38,15 @@ export const node: Runtime = {
 
   async listen(options: ListenOptions): Promise<Listener> {
     const { address, fd, requestQueueSize, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
-    const socketOptions = {
+    const server = process.getBuiltinModule("node:net").createServer({
       allowHalfOpen: true,
       noDelay,
       keepAlive: keepAlive !== false,
       keepAliveInitialDelay: typeof keepAlive === "number" ? keepAlive : 0,
-    };
-    const server = process.getBuiltinModule("node:net").createServer(socketOptions);
+    });
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     server.on("connection", (socket) => {
-      const connection = accepted(socket, socketOptions, address);
+      const connection = accepted(socket, localOf(local));
       if (!queue.offer(connection)) connection.hold();
     });
     const listening = new Promise<void>((resolve, reject) => {
@@ -121,7 +120,7 @@ export const node: Runtime = {
       socket.once("error", failed);
       socket.once("connect", () => {
         socket.off("error", failed);
-        resolve(chunks.connection = new NodeConnection(socket, "path" in address ? UNNAMED : address));
+        resolve(chunks.connection = new NodeConnection(socket, "path" in address ? UNNAMED : null));
       });
     });
   },
@@ -130,28 +129,37 @@ export const node: Runtime = {
 /**
  * The connection of a socket that a server has accepted.
  *
- * `net.Server` has no `onread` option, and reading through the stream costs a tenth of the throughput. So the handle moves to a socket
- * that has one, as it does when a socket is sent to another process. `_handle` is not documented: where it isn't what is expected,
- * the socket is used as it is, and only the speed is lost.
+ * `net.Server` has no `onread` option, and reading through the stream costs a tenth of the throughput. So what that option sets is set
+ * afterwards. None of it is documented: where it isn't what is expected, the socket is read as it is, and only the speed is lost.
  */
-function accepted(socket: net.Socket, options: net.SocketConstructorOpts, local: Address): NodeConnection {
-  const { Socket } = process.getBuiltinModule("node:net");
-  const owner = socket as unknown as { _handle?: { useUserBuffer?: unknown } | null };
-  const handle = owner._handle;
-  if (typeof handle?.useUserBuffer !== "function") {
-    const connection = new NodeConnection(socket, local);
+function accepted(socket: net.Socket, local: Address | null): NodeConnection {
+  const connection = new NodeConnection(socket, local);
+  if (!readInto(socket, new ChunkReader(connection))) {
     // A plain Uint8Array, as the other way gives.
     socket.on("data", (chunk: Uint8Array) => {
       connection.received(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     });
-    return connection;
   }
-  owner._handle = null;
-  // There is nothing left to close: it makes the server count one connection less.
-  socket.destroy();
-  const chunks = new ChunkReader();
-  const withHandle: object = { ...options, handle, onread: chunks };
-  return chunks.connection = new NodeConnection(new Socket(withHandle), local);
+  return connection;
+}
+
+/** What `net.Socket` keeps its `onread` option as; `null` before one was looked at. */
+let onread: { buffer?: symbol; callback?: symbol } | null = null;
+
+function readInto(socket: net.Socket, { buffer, callback }: ChunkReader): boolean {
+  const fields = socket as unknown as Record<symbol, unknown> & { _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null };
+  if (onread === null) {
+    const symbols = Object.getOwnPropertySymbols(socket);
+    const named = (name: string) => symbols.find(({ description }) => description === name);
+    onread = { buffer: named("kBuffer"), callback: named("kBufferCb") };
+  }
+  if (onread.buffer === undefined || onread.callback === undefined || typeof fields._handle?.useUserBuffer !== "function") {
+    return false;
+  }
+  fields[onread.buffer] = buffer;
+  fields[onread.callback] = callback;
+  fields._handle.useUserBuffer(buffer);
+  return true;
 }
 
 /** The `onread` option of a socket: passes on what it reads. */
@@ -161,6 +169,10 @@ class ChunkReader {
   readonly buffer = ChunkReader.#buffer;
   /** Set before anything can be read. */
   connection!: NodeConnection;
+
+  constructor(connection?: NodeConnection) {
+    if (connection !== undefined) this.connection = connection;
+  }
   // A closure, since looking the connection up on the socket costs about a microsecond a chunk.
   readonly callback = (size: number): boolean => {
     this.connection.received(this.buffer.slice(0, size));
@@ -187,11 +199,12 @@ class NodeConnection extends EventedConnection {
   #sent = 0;
   #pending = 0;
 
-  constructor(socket: net.Socket, local: Address) {
+  /** `local` is the address of this side; `null` to ask the socket. */
+  constructor(socket: net.Socket, local: Address | null) {
     super();
     this.#socket = socket;
-    const unix = local.transport === "unix";
-    this.localAddress = unix ? local : inetAddress("tcp", socket.localAddress, socket.localPort);
+    const unix = local?.transport === "unix";
+    this.localAddress = local ?? inetAddress("tcp", socket.localAddress, socket.localPort);
     this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
     // The listeners are shared by all connections; a closure for each would cost more memory than the rest of this object.
     (socket as OwnedSocket)[CONNECTION] = this;

@@ -1,5 +1,4 @@
 import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
-import { HANDLED } from "./arrival_queue.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
 import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
@@ -293,7 +292,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           await this.#room();
           continue;
         }
-        let taken: Taken<R> | typeof HANDLED;
+        let taken: Taken<R> | symbol;
         try {
           // Only what is a promise is awaited: for a datagram, a turn each would cost more than all the rest.
           const next = this.takeRequest();
@@ -302,7 +301,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           await this.#notTaken(error);
           continue;
         }
-        if (taken === null || taken === HANDLED) continue;
+        if (taken === null || typeof taken === "symbol") continue;
         const handled = this.#handle(taken);
         if (handled !== undefined) await handled;
         const serviced = this.serviceActions();
@@ -706,8 +705,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (this.#channels.listening.hasSubscribers) this.#channels.listening.publish({ server: this });
   }
 
-  /** What the loop takes next: what `getRequest()` gives, unless a server has a shorter way. */
-  protected takeRequest(): Taken<R> | typeof HANDLED | Promise<Taken<R> | typeof HANDLED> {
+  /** What the loop takes next: what `getRequest()` gives, unless a server has a shorter way; a symbol when it has been handled already. */
+  protected takeRequest(): Taken<R> | symbol | Promise<Taken<R> | symbol> {
     return this.getRequest();
   }
 

@@ -174,7 +174,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * Reads the next chunk, as it comes from the network.
    *
    * @returns The chunk, which is the caller's to keep or change, or `null` when the peer has ended its side. It is a plain
-   * `Uint8Array` on every runtime.
+   * `Uint8Array` on every runtime. Its `buffer` may hold other chunks too: to transfer one, copy it first.
    * @throws {SocketError} When the connection is lost (`ECONNRESET`), was closed here (`ECONNABORTED`) or times out
    * (`ETIMEDOUT`; the connection stays usable and no byte is lost).
    * @throws {TypeError} When another `read` is waiting.
@@ -312,9 +312,10 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     const { bytesRead, bytesWritten } = raw;
     const readAhead = this.#readers?.reduce((sum, { buffered }) => sum + buffered, 0) ?? 0;
     // Until the handshake is done nothing of the program's gets through, neither in the clear nor in its midst.
-    const handshaking = this.#raw = new HandshakingConnection(raw);
+    const handshaking = new HandshakingConnection(raw);
+    this.#use(handshaking);
     const start = await startTls(options, this.#hostname).catch((error) => {
-      this.#raw = raw;
+      this.#use(raw);
       throw error;
     });
     try {
@@ -324,8 +325,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
       }
       // What it is lost of is what the handshake fails of.
       raw.onclose = null;
-      this.#raw = await start(raw);
-      this.#pull = new Pull(this.#raw);
+      this.#use(await start(raw));
     } catch (error) {
       handshaking.error = error as SocketError;
       if (!this.#ended) this.#end(handshaking.error);
@@ -408,6 +408,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The same as {@linkcode Connection.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #use(raw: RawConnection): void {
+    this.#raw = raw;
+    this.#pull = new Pull(raw);
   }
 
   async #timedRead(): Promise<Uint8Array | null> {

@@ -208,7 +208,9 @@ export class StreamReader implements AsyncIterable<string> {
     const at = this.#indexOf(delimiter, this.#start + searched);
     const size = at === -1 ? this.#end - this.#start : at - this.#start + delimiter.length;
     if (at !== -1 && size <= limit) return size;
-    if (size >= limit) throw new LimitOverrunError(limit, delimiter.length === 1 && delimiter[0] === NEWLINE ? "line" : "delimiter");
+    if (size >= limit) {
+      throw new LimitOverrunError(limit, delimiter.length === 1 && delimiter[0] === NEWLINE ? "line" : "delimiter");
+    }
     return -1;
   }
 

@@ -90,7 +90,7 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     this.#bytesRead += received.data.length;
     return [new Datagram(received, this.#socket!) as R, received.address];
   };
-  #handle = (received: RawDatagram | null): Taken<R> | typeof HANDLED => {
+  #handle = (received: RawDatagram | null): Taken<R> | symbol => {
     const taken = this.#toRequest(received);
     return taken !== null && this.handleArrived(taken) ? HANDLED : null;
   };
@@ -152,7 +152,7 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   }
 
   /** Where datagrams are handled concurrently, each is in the turn in which it arrives, without a promise. */
-  protected override takeRequest(): Taken<R> | typeof HANDLED | Promise<Taken<R> | typeof HANDLED> {
+  protected override takeRequest(): Taken<R> | symbol | Promise<Taken<R> | symbol> {
     const { getRequest, serviceActions } = UDPServer.prototype;
     const direct = this.concurrent && this.getRequest === getRequest && this.serviceActions === serviceActions;
     return direct && this.#raw !== null ? this.#raw.receive(this.#handle) : this.getRequest();

@@ -35,6 +35,14 @@ export async function lookUp(address: Address, hostname: string, family: 0 | 4 |
   }
 }
 
+/**
+ * This side's address of the connections that a listener accepts; `null` when it listens at every address, and each has its own. Asking a
+ * socket costs a system call.
+ */
+export function localOf(bound: Address): Address | null {
+  return "hostname" in bound && (bound.hostname === "0.0.0.0" || bound.hostname === "::") ? null : bound;
+}
+
 /** An IP address as a socket of the other family wants it: an IPv6 socket reaches IPv4 by mapped addresses (RFC 4291, section 2.5.5.2). */
 export function mapped(hostname: string, ipv6: boolean): string {
   return ipv6 && ipFamily(hostname) === "IPv4" ? `::ffff:${hostname}` : hostname;

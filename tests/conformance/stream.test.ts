@@ -70,6 +70,87 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     assertEquals(chunks.map((chunk) => [...chunk]), [[1, 1, 1], [2, 2, 2]]);
   });
 
+  it("forEach: 8 MiB come back byte for byte, and it resolves at the end", () =>
+    serving(adapter, Server, handler((conn) => conn.forEach((chunk) => conn.write(chunk))), async (server) => {
+      const client = await adapter.open(server);
+      const sent = new Uint8Array(8 << 20).map((_, i) => (i * 31 + (i >> 8)) & 255);
+      const received = client.readAll();
+      await client.write(sent);
+      await client.end();
+      assertEquals(Buffer.compare(await received, sent), 0);
+      assertEquals(server.errors, []);
+    }));
+
+  it("forEach: the next chunk waits for the promise of the one before", async () => {
+    const steps: string[] = [];
+    const begun = gate();
+    const open = gate();
+    const Handler = handler((conn) =>
+      conn.forEach(async (chunk) => {
+        const text = new TextDecoder().decode(chunk);
+        steps.push(`begins ${text[0]}`);
+        begun.resolve();
+        await open.promise;
+        steps.push(`ends ${text[0]}`);
+        await conn.write(chunk);
+      })
+    );
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("a");
+      await begun.promise;
+      await client.write("b");
+      open.resolve();
+      assertEquals(await client.read(2), "ab");
+    });
+    assertEquals(steps, ["begins a", "ends a", "begins b", "ends b"]);
+  });
+
+  it("forEach: what the callback throws is its rejection, and the connection goes on", async () => {
+    const failures: unknown[] = [];
+    const Handler = handler(async (conn) => {
+      for (const fail of [() => Promise.reject(new Error("later")), () => assert(false, "at once")]) {
+        await conn.write("next");
+        await conn.forEach(fail).catch((error) => failures.push(error.message));
+      }
+      const chunk = await conn.read();
+      await conn.write(chunk!);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      for (const text of ["one", "two"]) {
+        assertEquals(await client.read(4), "next");
+        await client.write(text);
+      }
+      await until(() => failures.length === 2);
+      await client.write("three");
+      assertEquals(await client.read(5), "three");
+    });
+    assertEquals(failures, ["later", "at once"]);
+  });
+
+  it("forEach: closing and timing out end it, and a second reader is turned away", async () => {
+    const codes: string[] = [];
+    const Handler = handler(async (conn) => {
+      const noted = (error: unknown) => void codes.push(error instanceof SocketError ? error.code : (error as Error).name);
+      conn.timeout = 20;
+      await conn.forEach(() => {}).catch(noted);
+      conn.timeout = 0;
+      assertEquals(new TextDecoder().decode((await conn.read())!), "here");
+      const waiting = conn.forEach(() => {});
+      await conn.read().catch(noted);
+      conn.abort();
+      await waiting.catch(noted);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await until(() => codes.length === 1);
+      await client.write("here");
+      await until(() => codes.length === 3);
+    });
+    assertEquals(codes, ["ETIMEDOUT", "TypeError", "ECONNABORTED"]);
+  });
+
   it("a peer that has ended its side still gets everything", async () => {
     const Handler = handler(async (conn) => {
       let size = 0;
