@@ -93,18 +93,11 @@ export const deno: Runtime = {
     }
     const local = toAddress(listener.addr);
     let accepting: Promise<void> | null = null;
-    let stopping = false;
     let closed = false;
     let failed = false;
-    let inTurn = 0;
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
       try {
-        // Those that have come already are had at once, so a flood of them would keep the ones that are open from being served.
-        if (!stopping && inTurn++ >= ACCEPTED_IN_TURN) {
-          await turn();
-          inTurn = 1;
-        }
         const connection = new DenoConnection(await listener.accept());
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
@@ -134,8 +127,6 @@ export const deno: Runtime = {
       },
       interrupt: () => queue.interrupt(),
       async stop() {
-        stopping = true;
-        await turn();
         // Those in the kernel's queue would be reset. An accept() that finds one there takes less than a turn of the event loop.
         while (!closed && !failed) {
           accepting ??= accept();
@@ -177,9 +168,6 @@ export const deno: Runtime = {
   afterEvents: queueMicrotask,
   channel,
 };
-
-/** How many connections are accepted before those that are open are looked at. */
-const ACCEPTED_IN_TURN = 4;
 
 function toAddress(addr: DenoAddr): Address {
   if (addr.transport === "unix") return { transport: "unix", path: addr.path ?? "" };
