@@ -368,7 +368,9 @@ class DenoConnection implements RawConnection {
   #written(size: number): void | Promise<void> {
     this.bytesWritten += size;
     this.unsent -= size;
-    if (size < this.#out!.length) return this.#write(this.#out!.subarray(size));
+    // Nothing, when the connection was given up meanwhile, and what waited behind this with it.
+    const out = this.#out;
+    if (out !== null && size < out.length) return this.#write(out.subarray(size));
     this.#out = null;
     if (this.#after !== null) this.#next();
   }
@@ -433,7 +435,8 @@ class DenoConnection implements RawConnection {
     if (this.#gone) return;
     this.#gone = true;
     this.#error = error;
-    this.#buffer = null;
+    // What a read under way brings all the same is still its receiver's.
+    if (!this.#reading) this.#buffer = null;
     this.#conn.close();
     while (this.#after !== null) this.#next();
     this.onclose?.(error);
