@@ -114,7 +114,8 @@ export const bun: Runtime = {
   async listen(options: ListenOptions): Promise<Listener> {
     const { address, fd, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
-    let local: Address;
+    // A Unix socket listens before its file is as it is to be.
+    let local: Address = address;
     const socketOptions: SocketOptions = {
       allowHalfOpen: true,
       socket: {
@@ -149,7 +150,6 @@ export const bun: Runtime = {
       } catch (cause) {
         throw await explain(cause, "listen", address);
       }
-      local = address;
     } else {
       const hostname = await resolveHost(address, options.addressFamily);
       try {

@@ -356,11 +356,7 @@ class DenoConnection implements RawConnection {
   }
 
   #write(bytes: Uint8Array): Promise<void> {
-    if (this.#gone) {
-      this.#out = null;
-      this.#lastWrite?.catch(ignore);
-      return rejected(this.#closeError("write"));
-    }
+    if (this.#gone) return rejected(this.#closeError("write"));
     this.#out = bytes;
     return this.#conn.write(bytes).then(this.#wrote, this.#notWritten);
   }
@@ -368,9 +364,8 @@ class DenoConnection implements RawConnection {
   #written(size: number): void | Promise<void> {
     this.bytesWritten += size;
     this.unsent -= size;
-    // Nothing, when the connection was given up meanwhile, and what waited behind this with it.
-    const out = this.#out;
-    if (out !== null && size < out.length) return this.#write(out.subarray(size));
+    const out = this.#out!;
+    if (size < out.length) return this.#gone ? this.#writeFailed(null) : this.#write(out.subarray(size));
     this.#out = null;
     if (this.#after !== null) this.#next();
   }

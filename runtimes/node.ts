@@ -45,6 +45,8 @@ export const node: Runtime = {
       keepAliveInitialDelay: typeof keepAlive === "number" ? keepAlive : 0,
     });
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
+    // A Unix socket listens before its file is as it is to be.
+    let local: Address = address;
     server.on("connection", (socket) => {
       const connection = accepted(socket, localOf(local));
       if (!queue.offer(connection)) connection.hold();
@@ -67,7 +69,7 @@ export const node: Runtime = {
     await listening;
     const bound = server.address();
     // An inherited Unix socket is not asked for its name.
-    const local = bound === null || typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
+    local = bound === null || typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
     if (local.transport !== address.transport || (bound === null && address.transport === "tcp")) {
       server.close();
       throw wrongSocket(fd, address);
