@@ -146,10 +146,12 @@ export async function readRing(memory: SharedArrayBuffer, onFrame: OnFrame): Pro
       await new Promise((resolve) => setTimeout(resolve, 0));
       continue;
     }
-    Atomics.store(words, READER_SLEEPS, 1);
     const waited = Atomics.waitAsync(words, HEAD, head);
     if (waited.async) {
-      if (Atomics.load(words, CLOSED) === 1) return;
+      // Only now: a writer that took the mark back before the wait was there would have woken nobody, and the next one would see no mark.
+      Atomics.store(words, READER_SLEEPS, 1);
+      // Whoever wrote between the two saw none either.
+      if (Atomics.load(words, HEAD) !== head || Atomics.load(words, CLOSED) === 1) Atomics.notify(words, HEAD);
       await waited.value;
       turn = 0;
     }

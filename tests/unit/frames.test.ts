@@ -81,6 +81,45 @@ test("frames: through a ring that is full again and again each arrives once, who
   }
 });
 
+test("frames: a reader that falls asleep just as it is woken, or written to, misses nothing", async () => {
+  const { waitAsync } = Atomics;
+  for (const moment of ["before", "after"]) {
+    for (const act of ["wake", "write"]) {
+      const ring = makeRing(1 << 10);
+      const received: number[] = [];
+      const wakes: (() => void)[] = [];
+      const writer = new RingWriter(ring, (wake) => wakes.push(wake));
+      const wake = () => wakes.splice(0).forEach((wake) => wake());
+      // What another thread may do while the reader is between two steps of falling asleep.
+      const meanwhile = [act === "wake" ? wake : () => (writer.write(2, 0), wake())];
+      Atomics.waitAsync = ((words: Int32Array<SharedArrayBuffer>, index: number, value: number) => {
+        if (moment === "before") meanwhile.pop()?.();
+        const waited = waitAsync(words, index, value);
+        if (moment === "after") meanwhile.pop()?.();
+        return waited;
+      }) as typeof waitAsync;
+      writer.write(1, 0);
+      const last = Promise.withResolvers<void>();
+      const reading = readRing(ring, (channel) => {
+        received.push(channel);
+        if (channel === 3) last.resolve();
+      });
+      Atomics.waitAsync = waitAsync;
+      if (act === "wake") writer.write(2, 0);
+      wake();
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      writer.write(3, 0);
+      wake();
+      const late = setTimeout(() => last.reject(new Error(`${act} ${moment}: the reader sleeps`)), 5000);
+      await last.promise;
+      clearTimeout(late);
+      assertEquals(received, [1, 2, 3], `${act} ${moment}`);
+      writer.close();
+      await reading;
+    }
+  }
+});
+
 test("frames: data, credit and errors come back as they were", () => {
   const random = generator(5);
   for (let i = 0; i < 300; i++) {
