@@ -1,6 +1,15 @@
 import { type Address, inetAddress, ipFamily } from "../src/address.ts";
 import { SocketError, UnsupportedError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime, TlsContext, TlsSettings } from "../src/runtime.ts";
+import type {
+  Capabilities,
+  ConnectOptions,
+  Listener,
+  ListenOptions,
+  RawConnection,
+  Runtime,
+  TlsContext,
+  TlsSettings,
+} from "../src/runtime.ts";
 import type { TlsInfo } from "../src/tls.ts";
 import { bindDatagram } from "./bun/datagram.ts";
 import {
@@ -13,21 +22,20 @@ import {
   type UpgradeOptions,
   upgradeOptions,
 } from "./bun/tls.ts";
-import { probe } from "./bun/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
-import { bindPath, unixCapabilities } from "./shared/socket_file.ts";
-import { tlsOverConnection } from "./shared/tls.ts";
+import { bindPath } from "./shared/socket_file.ts";
 import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
 import { localOf, lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { channel } from "./shared/channels.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
-import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
+import { systemCapabilities } from "./shared/system_capabilities.ts";
+import { spawnThread } from "./shared/threads.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
@@ -93,22 +101,24 @@ const Bun = (globalThis as { Bun?: BunApi }).Bun!;
 /** Whether this program runs on Bun. */
 export const isBun = Bun !== undefined;
 
+let capabilities: Capabilities | undefined;
+
 /** Bun's sockets: `Bun.listen` and `Bun.connect`. */
 export const bun: Runtime = {
   name: "bun",
-  capabilities: {
-    reset: true,
-    reusePort: true,
-    reusePortUdp: true,
-    ipv6Only: true,
-    keepAliveDelay: true,
-    unixDatagram: true,
-    ...unixCapabilities,
-    tls: true,
-    tlsKeyKinds: true,
-    tlsTruncation: "Bun reports both as the same end; a protocol that marks its own end is safe",
-    cores,
-    threadMemory,
+  get capabilities() {
+    return capabilities ??= {
+      ...systemCapabilities(),
+      reset: true,
+      reusePort: true,
+      reusePortUdp: true,
+      ipv6Only: true,
+      keepAliveDelay: true,
+      unixDatagram: true,
+      tls: true,
+      tlsKeyKinds: true,
+      tlsTruncation: "Bun reports both as the same end; a protocol that marks its own end is safe",
+    };
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -146,7 +156,7 @@ export const bun: Runtime = {
       local = bound.port === undefined ? address : inetAddress("tcp", bound.address, bound.port);
     } else if ("path" in address) {
       try {
-        listener = await bindPath(options, probe, "listen", (unix) => Bun.listen({ ...socketOptions, unix }));
+        listener = await bindPath(options, probeStream, "listen", (unix) => Bun.listen({ ...socketOptions, unix }));
       } catch (cause) {
         throw await explain(cause, "listen", address);
       }
@@ -202,6 +212,7 @@ export const bun: Runtime = {
   },
 
   async tls(settings: TlsSettings): Promise<TlsContext> {
+    const { tlsOverConnection } = await import("./shared/tls.ts");
     const contexts = await readContexts(settings);
     const overConnection = tlsOverConnection(settings, contexts);
     return {
@@ -222,6 +233,12 @@ export const bun: Runtime = {
   afterEvents: (callback) => void setImmediate(callback),
   channel,
 };
+
+/** Finds out whether somebody listens. With foreign functions: Bun's own sockets don't tell the reasons apart. */
+async function probeStream(path: string): Promise<string | null> {
+  const { probe } = await import("./bun/unix_datagram.ts");
+  return await probe(path);
+}
 
 /** The end of a Unix connection that has bound no name. */
 const UNNAMED: Address = { transport: "unix", path: "" };

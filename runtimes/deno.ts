@@ -1,25 +1,24 @@
 import { type Address, inetAddress } from "../src/address.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "../src/runtime.ts";
+import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "../src/runtime.ts";
 import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
-import { unixDatagramSupport } from "./deno/unix_datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { node } from "./node.ts";
 import { ignore, rejected } from "../src/promises.ts";
-import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
-import { nodeTls } from "./shared/tls.ts";
+import { bindPath, probeStream } from "./shared/socket_file.ts";
 import { resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
+import { systemCapabilities } from "./shared/system_capabilities.ts";
 import { channel } from "./shared/channels.ts";
-import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
+import { spawnThread } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
-  permissions: { querySync(permission: { name: "env"; variable: string }): { state: string } };
+  permissions: { querySync(permission: { name: "env"; variable: string } | { name: "ffi" }): { state: string } };
   listen(
     options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean } | { transport: "unix"; path: string },
   ): DenoListener;
@@ -54,24 +53,26 @@ const Deno = (globalThis as { Deno?: DenoApi }).Deno!;
 /** Whether this program runs on Deno. */
 export const isDeno = Deno !== undefined;
 
+let capabilities: Capabilities | undefined;
+
 /** Deno's sockets: `Deno.listen` and `Deno.connect`. */
 export const deno: Runtime = {
   name: "deno",
-  capabilities: {
-    reset: false,
-    reusePort: listenDatagram !== undefined || "start it with --unstable-net",
-    reusePortUdp: "Deno sets SO_REUSEADDR alone on a UDP socket, and the last one bound gets all datagrams",
-    ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
-    get unixDatagram() {
-      return unixDatagramSupport();
-    },
-    ...unixCapabilities,
-    tls: true,
-    tlsKeyKinds: true,
-    tlsTruncation: true,
-    cores,
-    threadMemory,
-    keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
+  get capabilities() {
+    return capabilities ??= {
+      ...systemCapabilities(),
+      reset: false,
+      reusePort: listenDatagram !== undefined || "start it with --unstable-net",
+      reusePortUdp: "Deno sets SO_REUSEADDR alone on a UDP socket, and the last one bound gets all datagrams",
+      ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
+      get unixDatagram() {
+        return Deno.permissions.querySync({ name: "ffi" }).state === "granted" || "start it with --allow-ffi";
+      },
+      tls: true,
+      tlsKeyKinds: true,
+      tlsTruncation: true,
+      keepAliveDelay: "Deno.TcpConn.setKeepAlive takes no delay; use true and the system's net.ipv4.tcp_keepalive_time",
+    };
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -155,7 +156,10 @@ export const deno: Runtime = {
     }
   },
 
-  tls: nodeTls,
+  async tls(settings) {
+    const { nodeTls } = await import("./shared/tls.ts");
+    return await nodeTls(settings);
+  },
   bind: bindDatagram,
   ...system,
   // Without the permission Deno would ask for it at a terminal, and throw elsewhere.

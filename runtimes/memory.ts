@@ -2,6 +2,7 @@ import { type Address, formatAddress, inetAddress } from "../src/address.ts";
 import { SocketError, UnsupportedError } from "../src/errors.ts";
 import type {
   BindOptions,
+  Capabilities,
   ConnectOptions,
   Listener,
   ListenOptions,
@@ -15,7 +16,7 @@ import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { detectRuntime } from "./detect.ts";
 import { system } from "./shared/system.ts";
 import { channel } from "./shared/channels.ts";
-import { cores, threadMemory } from "./shared/threads.ts";
+import { systemCapabilities } from "./shared/system_capabilities.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
@@ -25,26 +26,29 @@ const NO_NETWORK = "no network is in between; use the runtime's own sockets";
 const listeners = new Map<string, ArrivalQueue<RawConnection>>();
 let lastPort = 49_151;
 
+let capabilities: Capabilities | undefined;
+
 /**
  * No sockets at all: connections between two ends in one process, for tests of handlers. What the real adapters promise holds here
  * too: back-pressure, half-close, reset, error codes.
  */
 export const memory: Runtime = {
   name: "memory",
-  capabilities: {
-    reset: true,
-    reusePort: NO_PORTS,
-    reusePortUdp: NO_PORTS,
-    ipv6Only: true,
-    keepAliveDelay: true,
-    unixDatagram: true,
-    abstractNames: true,
-    socketPathLength: 107,
-    tls: NO_NETWORK,
-    tlsKeyKinds: NO_NETWORK,
-    tlsTruncation: NO_NETWORK,
-    cores,
-    threadMemory,
+  get capabilities() {
+    return capabilities ??= {
+      ...systemCapabilities(),
+      reset: true,
+      reusePort: NO_PORTS,
+      reusePortUdp: NO_PORTS,
+      ipv6Only: true,
+      keepAliveDelay: true,
+      unixDatagram: true,
+      abstractNames: true,
+      socketPathLength: 107,
+      tls: NO_NETWORK,
+      tlsKeyKinds: NO_NETWORK,
+      tlsTruncation: NO_NETWORK,
+    };
   },
 
   // async, so that an error is a rejection as with the others.

@@ -1,39 +1,40 @@
 import type * as net from "node:net";
 import { type Address, inetAddress } from "../src/address.ts";
 import { SocketError } from "../src/errors.ts";
-import type { ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
-import { bindDatagram } from "./node/datagram.ts";
-import { unixDatagramSupport } from "./node/unix_datagram.ts";
+import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
+import { bindDatagram, unixDatagramSupport } from "./node/datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { channel } from "./shared/channels.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
-import { bindPath, probeStream, unixCapabilities } from "./shared/socket_file.ts";
-import { nodeTls } from "./shared/tls.ts";
+import { bindPath, probeStream } from "./shared/socket_file.ts";
 import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
-import { cores, spawnThread, threadMemory } from "./shared/threads.ts";
+import { systemCapabilities } from "./shared/system_capabilities.ts";
+import { spawnThread } from "./shared/threads.ts";
+
+let capabilities: Capabilities | undefined;
 
 /** Node's sockets: `node:net`. */
 export const node: Runtime = {
   name: "node",
-  capabilities: {
-    reset: true,
-    reusePort: true,
-    reusePortUdp: true,
-    ipv6Only: true,
-    keepAliveDelay: true,
-    unixDatagram: unixDatagramSupport(),
-    ...unixCapabilities,
-    tls: true,
-    tlsKeyKinds: process.versions.node.startsWith("22.")
-      ? "Node 22 goes on showing the certificate of tls.cert when its key is of another kind; use keys of one kind, or a newer Node"
-      : true,
-    tlsTruncation: true,
-    cores,
-    threadMemory,
+  get capabilities() {
+    return capabilities ??= {
+      ...systemCapabilities(),
+      reset: true,
+      reusePort: true,
+      reusePortUdp: true,
+      ipv6Only: true,
+      keepAliveDelay: true,
+      unixDatagram: unixDatagramSupport(),
+      tls: true,
+      tlsKeyKinds: process.versions.node.startsWith("22.")
+        ? "Node 22 goes on showing the certificate of tls.cert when its key is of another kind; use keys of one kind, or a newer Node"
+        : true,
+      tlsTruncation: true,
+    };
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
@@ -99,7 +100,10 @@ export const node: Runtime = {
     };
   },
 
-  tls: (settings) => nodeTls(settings, node.capabilities.tlsKeyKinds),
+  async tls(settings) {
+    const { nodeTls } = await import("./shared/tls.ts");
+    return await nodeTls(settings, node.capabilities.tlsKeyKinds);
+  },
   bind: bindDatagram,
   ...system,
   spawnThread,

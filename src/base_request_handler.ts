@@ -3,7 +3,9 @@ import type { BaseServer } from "./base_server.ts";
 import { Connection, noteEnd } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SystemExit } from "./errors.ts";
-import { type HandOver, handOverToProcess, handOverToThread } from "./hand_over.ts";
+import { handOver } from "./hand_over.ts";
+import type { WorkerKind } from "./worker.ts";
+import { checkWorkerData } from "./worker_data.ts";
 import { checkHandlerUrl } from "./worker_handler.ts";
 
 /**
@@ -64,7 +66,7 @@ export class BaseRequestHandler<R = Connection> {
    * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
    */
   fork(module: URL | string, data: unknown = this.server.data): void {
-    this.#handOver(handOverToProcess, module, data);
+    this.#handOver("process", module, data);
   }
 
   /**
@@ -75,7 +77,7 @@ export class BaseRequestHandler<R = Connection> {
    * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
    */
   spawnThread(module: URL | string, data: unknown = this.server.data): void {
-    this.#handOver(handOverToThread, module, data);
+    this.#handOver("thread", module, data);
   }
 
   /** What has been read of the request and not been used: it goes to the one that the request is handed over to. */
@@ -83,7 +85,7 @@ export class BaseRequestHandler<R = Connection> {
     return new Uint8Array(0);
   }
 
-  #handOver(handOver: HandOver, module: URL | string, data: unknown): void {
+  #handOver(kind: WorkerKind, module: URL | string, data: unknown): void {
     const { server, clientAddress } = this;
     if (typeof server.detachRequest !== "function") {
       throw new TypeError(
@@ -91,15 +93,17 @@ export class BaseRequestHandler<R = Connection> {
       );
     }
     checkHandlerUrl(module, "worker");
-    const pool = handOver({ server, module: String(module), data });
+    checkWorkerData(kind, data);
+    const opening = handOver(kind, { server, module: String(module), data });
     const finish = async () => {
+      const pool = await opening;
       try {
         await pool.run(this.request as Connection | Datagram, clientAddress, await this.unread());
       } finally {
         await pool.close(true);
       }
     };
-    server.detachRequest(this.request, finish(), () => pool.close(true));
+    server.detachRequest(this.request, finish(), async () => await (await opening).close(true));
   }
 }
 

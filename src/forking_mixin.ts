@@ -6,7 +6,7 @@ import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { checkTimeout } from "./deadline.ts";
 import { handlerLimits } from "./limits.ts";
-import { ProcessPool } from "./process_pool.ts";
+import type { ProcessPool } from "./process_pool.ts";
 import type { ServerStats } from "./stats.ts";
 import { checkWorkerData } from "./worker_data.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
@@ -110,6 +110,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
     override async serverActivate(): Promise<void> {
       await super.serverActivate();
       const { runtime, serverAddress, data, maxChildren, spareChildren, requestsPerChild, childTimeout } = this;
+      const { ProcessPool } = await import("./process_pool.ts");
       const pool = new ProcessPool({
         runtime,
         start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data, limits: handlerLimits(this) },

@@ -1,10 +1,10 @@
 import type { BaseServer } from "./base_server.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { handlerLimits } from "./limits.ts";
-import { ProcessPool, type ProcessPoolOptions } from "./process_pool.ts";
+import type { ProcessPool, ProcessPoolOptions } from "./process_pool.ts";
 import { ignore } from "./promises.ts";
-import { ThreadPool } from "./thread_pool.ts";
-import { checkWorkerData } from "./worker_data.ts";
+import type { ThreadPool } from "./thread_pool.ts";
+import type { WorkerKind } from "./worker.ts";
 
 /** What a worker that finishes a request is told. */
 export interface HandedOver {
@@ -14,20 +14,15 @@ export interface HandedOver {
   readonly data: unknown;
 }
 
-/** Makes a worker that finishes one request. */
-export type HandOver = (handed: HandedOver) => ProcessPool | ThreadPool;
-
-/** Hands a request over to a process of its own. */
-export const handOverToProcess: HandOver = (handed) => {
-  checkWorkerData("process", handed.data);
-  return new ProcessPool({ ...common(handed), maxChildren: 1, spareChildren: 0, requestsPerChild: 1, childTimeout: Infinity });
-};
-
-/** Hands a request over to a thread of its own. */
-export const handOverToThread: HandOver = (handed) => {
-  checkWorkerData("thread", handed.data);
+/** Makes a worker that finishes one request. What that takes is loaded by who does it. */
+export async function handOver(kind: WorkerKind, handed: HandedOver): Promise<ProcessPool | ThreadPool> {
+  if (kind === "process") {
+    const { ProcessPool } = await import("./process_pool.ts");
+    return new ProcessPool({ ...common(handed), maxChildren: 1, spareChildren: 0, requestsPerChild: 1, childTimeout: Infinity });
+  }
+  const { ThreadPool } = await import("./thread_pool.ts");
   return new ThreadPool({ ...common(handed), maxThreads: 1, maxRequestsPerThread: 1, daemon: false });
-};
+}
 
 function common(
   { server, module, data }: HandedOver,

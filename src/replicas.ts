@@ -6,11 +6,11 @@ import { type ServerStats, sumStats } from "./stats.ts";
 import { checkTimeout } from "./deadline.ts";
 import { UnsupportedError } from "./errors.ts";
 import { ignore } from "./promises.ts";
-import { type Replica, SupervisedReplica } from "./replica.ts";
+import type { Replica, SupervisedReplica } from "./replica.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import { TCPServer } from "./tcp_server.ts";
 import { UDPServer } from "./udp_server.ts";
-import { startWorker, type WorkerKind } from "./worker.ts";
+import type { WorkerKind } from "./worker.ts";
 import { checkWorkerData } from "./worker_data.ts";
 import { checkCount } from "./worker_handler.ts";
 
@@ -337,8 +337,19 @@ export class Replicas implements AsyncDisposable {
       if (value !== undefined) (this as Record<string, unknown>)[name] = value;
     }
     this.validate();
+    const [{ SupervisedReplica }, { startWorker }] = await Promise.all([import("./replica.ts"), import("./worker.ts")]);
     await this.#claim();
-    this.#members = Array.from({ length: this.count }, (_, index) => this.#member(index));
+    const { runtime, kind, module, data } = this;
+    this.#members = Array.from({ length: this.count }, (_, index) =>
+      new SupervisedReplica({
+        index,
+        kind,
+        backoff: new Backoff(this.restartPause, this.maxRestartPause),
+        spawn: (onFrame) =>
+          startWorker(runtime, kind, { entry: "server", module, serverAddress: this.serverAddress, data }, onFrame),
+        gone: (member, error, lasted) => this.#lost(member, error, lasted),
+        ended: (error) => error === null ? void this.shutdown() : this.#fail(error),
+      }));
     this.#failure = null;
     this.#activating = Promise.withResolvers();
     this.#activating.promise.catch(ignore);
@@ -368,19 +379,6 @@ export class Replicas implements AsyncDisposable {
     const probe = new Server<never>(address, BaseRequestHandler, { runtime, ipv6Only });
     await probe.activate();
     await probe.serverClose();
-  }
-
-  #member(index: number): SupervisedReplica {
-    const { runtime, kind, module, data } = this;
-    return new SupervisedReplica({
-      index,
-      kind,
-      backoff: new Backoff(this.restartPause, this.maxRestartPause),
-      spawn: (onFrame) =>
-        startWorker(runtime, kind, { entry: "server", module, serverAddress: this.serverAddress, data }, onFrame),
-      gone: (member, error, lasted) => this.#lost(member, error, lasted),
-      ended: (error) => error === null ? void this.shutdown() : this.#fail(error),
-    });
   }
 
   async #serve(): Promise<void> {

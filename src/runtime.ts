@@ -331,7 +331,7 @@ export interface Runtime {
   /** Starts a process. */
   spawnProcess(options: ProcessOptions): ChildProcess;
   /** The process id. */
-  readonly pid: number;
+  pid(): number;
   /** An environment variable; `undefined` when it is not set, or may not be read. */
   environment(name: string): string | undefined;
   /** Removes an environment variable, so that children don't have it. */

@@ -61,7 +61,7 @@ export function listenFds(options: SystemdOptions = {}): InheritedDescriptor[] {
     if (value !== undefined) runtime.unsetEnvironment(name);
     return value;
   });
-  if (Number(pid) !== runtime.pid || !/^\d+$/.test(count ?? "")) return [];
+  if (Number(pid) !== runtime.pid() || !/^\d+$/.test(count ?? "")) return [];
   const all = names === undefined || names === "" ? [] : names.split(":");
   return Array.from({ length: Number(count) }, (_, index) => ({ fd: FIRST + index, name: all[index] ?? "unknown" }));
 }
@@ -129,7 +129,7 @@ export function watchdog(options: SystemdOptions = {}): Disposable {
   const pid = runtime.environment("WATCHDOG_PID");
   const microseconds = Number(runtime.environment("WATCHDOG_USEC") ?? 0);
   let timer: ReturnType<typeof setInterval> | undefined;
-  if (microseconds > 0 && (pid === undefined || Number(pid) === runtime.pid)) {
+  if (microseconds > 0 && (pid === undefined || Number(pid) === runtime.pid())) {
     let telling = false;
     timer = setInterval(async () => {
       // On a machine that is too busy they must not pile up.

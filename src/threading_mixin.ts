@@ -6,7 +6,7 @@ import type { Datagram } from "./datagram.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ServerStats } from "./stats.ts";
-import { ThreadPool } from "./thread_pool.ts";
+import type { ThreadPool } from "./thread_pool.ts";
 import { checkWorkerData } from "./worker_data.ts";
 import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
 
@@ -100,6 +100,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
     override async serverActivate(): Promise<void> {
       await super.serverActivate();
       const { runtime, serverAddress, data, maxThreads, maxRequestsPerThread, daemonThreads: daemon } = this;
+      const { ThreadPool } = await import("./thread_pool.ts");
       const pool = new ThreadPool({
         runtime,
         start: { entry: "handler", module: String(this.RequestHandlerClass), serverAddress, data, limits: handlerLimits(this) },

@@ -3,8 +3,6 @@ import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runt
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
-import { bindUnixDatagram } from "../shared/unix_datagram.ts";
-import { openSystemSocket, probe } from "./unix_datagram.ts";
 import { closedError, isEarlier, lookUp, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
@@ -40,9 +38,11 @@ const REUSE_ADDRESS = 16;
 const REUSE_OR_FAIL = 32;
 
 /** UDP by way of `Bun.udpSocket`, Unix datagrams by way of `bun:ffi`. */
-export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  if (options.address.transport === "udp") return bindUdp(options);
-  return bindUnixDatagram(options, openSystemSocket, probe);
+export async function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  if (options.address.transport === "udp") return await bindUdp(options);
+  // Foreign functions are loaded where they are needed.
+  const { bindUnixDatagram } = await import("./unix_datagram.ts");
+  return await bindUnixDatagram(options);
 }
 
 /** UDP by way of `Bun.udpSocket`. */

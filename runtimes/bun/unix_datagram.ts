@@ -1,5 +1,14 @@
 import { SocketError } from "../../src/errors.ts";
-import { C, encodeAddress, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
+import {
+  bindSystemSocket,
+  C,
+  encodeAddress,
+  ERRNO,
+  LIBRARIES,
+  type OpenSystemSocket,
+  systemError,
+} from "../shared/unix_datagram.ts";
 
 /** The part of `bun:ffi` that is used here. */
 interface Ffi {
@@ -25,8 +34,6 @@ interface Functions {
   poll(fds: Int32Array, count: number, timeout: number): number;
   [errnoLocation: string]: (...args: never[]) => unknown;
 }
-
-const ERRNO = process.platform === "darwin" ? "__error" : "__errno_location";
 
 /** What the main thread and the thread that polls tell each other, in shared memory. */
 export const STATE = { ARMED: 0, READY: 1, CLOSING: 2, LENGTH: 3 };
@@ -73,8 +80,13 @@ export function probe(path: string): Promise<string | null> {
   return Promise.resolve(code);
 }
 
+/** Binds a Unix datagram socket. */
+export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  return bindSystemSocket(options, openSystemSocket, probe);
+}
+
 /** A socket by way of `bun:ffi`, polled by a thread of its own, which sleeps in poll(2) while there is nothing to receive. */
-export const openSystemSocket: OpenSystemSocket = (buffer, from) => {
+const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   const { libc, errno } = load();
   const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
   if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });

@@ -4,11 +4,8 @@ import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runt
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { ignore, rejected } from "../../src/promises.ts";
-import { probeStream } from "../shared/socket_file.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
-import { bindUnixDatagram } from "../shared/unix_datagram.ts";
 import { explain } from "./errors.ts";
-import { openSystemSocket } from "./unix_datagram.ts";
 
 /** The part of Deno's API that is used here; missing without --unstable-net. */
 type ListenDatagram = (options: { transport: "udp"; hostname: string; port: number; reuseAddress: boolean }) => DenoDatagramConn;
@@ -34,9 +31,11 @@ const SLAB = 65_536;
 export const listenDatagram = (globalThis as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
 
 /** UDP by way of `Deno.listenDatagram`, Unix datagrams by way of `Deno.dlopen`. */
-export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  if (options.address.transport === "udp") return bindUdp(options);
-  return bindUnixDatagram(options, openSystemSocket, probeStream);
+export async function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  if (options.address.transport === "udp") return await bindUdp(options);
+  // Foreign functions are loaded where they are needed.
+  const { bindUnixDatagram } = await import("./unix_datagram.ts");
+  return await bindUnixDatagram(options);
 }
 
 /** UDP; by way of `node:dgram` where Deno's own socket is missing or can't do what is asked for. */

@@ -1,8 +1,9 @@
-import { C, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
+import { probeStream } from "../shared/socket_file.ts";
+import { bindSystemSocket, C, ERRNO, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of Deno's API that is used here. */
 interface DenoApi {
-  permissions: { querySync(permission: { name: "ffi" }): { state: string } };
   dlopen(library: string, functions: Record<string, Signature>): { symbols: unknown };
   UnsafePointerView: new (pointer: object) => { getInt32(): number };
 }
@@ -25,19 +26,10 @@ interface Functions {
   [errnoLocation: string]: (...args: never[]) => unknown;
 }
 
-const ERRNO = process.platform === "darwin" ? "__error" : "__errno_location";
 const POLLIN = 1;
 const deno = () => (globalThis as unknown as { Deno: DenoApi }).Deno;
 
 let loaded: { libc: Functions; errno(): number } | null = null;
-
-/**
- * `true`, or what would make Unix datagrams work. Deno's own sockets for them (`Deno.listenDatagram`) are of no use to a server: they
- * can't send while they receive, and a peer that takes nothing makes them deaf.
- */
-export function unixDatagramSupport(): true | string {
-  return deno().permissions.querySync({ name: "ffi" }).state === "granted" || "start it with --allow-ffi";
-}
 
 /** Opens the C library the first time that it is needed. */
 function load(): { libc: Functions; errno(): number } {
@@ -66,8 +58,16 @@ function load(): { libc: Functions; errno(): number } {
   throw failure;
 }
 
+/**
+ * Binds a Unix datagram socket. Deno's own (`Deno.listenDatagram`) are of no use to a server: they can't send while they receive, and a
+ * peer that takes nothing makes them deaf.
+ */
+export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  return bindSystemSocket(options, openSystemSocket, probeStream);
+}
+
 /** A socket by way of `Deno.dlopen`, polled by a thread of Deno's pool, which sleeps in poll(2) while there is nothing to receive. */
-export const openSystemSocket: OpenSystemSocket = (buffer, from) => {
+const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   const { libc, errno } = load();
   const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
   if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });

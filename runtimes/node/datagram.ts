@@ -3,15 +3,21 @@ import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
-import { probeStream } from "../shared/socket_file.ts";
-import { bindUnixDatagram } from "../shared/unix_datagram.ts";
-import { openSystemSocket } from "./unix_datagram.ts";
 import { closedError, isEarlier, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
 
 /** UDP by way of `node:dgram`, Unix datagrams by way of `node:ffi`. */
-export function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  if (options.address.transport === "udp") return bindUdp(options, directSend);
-  return bindUnixDatagram(options, openSystemSocket, probeStream);
+export async function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  if (options.address.transport === "udp") return await bindUdp(options, directSend);
+  // Foreign functions are loaded where they are needed.
+  const { bindUnixDatagram } = await import("./unix_datagram.ts");
+  return await bindUnixDatagram(options);
+}
+
+/** `true`, or what would make Unix datagrams work. */
+export function unixDatagramSupport(): true | string {
+  if (process.platform === "win32") return "Windows has none";
+  return process.getBuiltinModule("node:module").isBuiltin("node:ffi") ||
+    "Node has none of its own and needs node:ffi to reach the system's, which Node 26 brings; Deno and Bun have them too";
 }
 
 /** UDP by way of `node:dgram`: all that Node has, and what Bun and Deno fall back on for what their own sockets lack. */

@@ -1,5 +1,7 @@
 import { UnsupportedError } from "../../src/errors.ts";
-import { C, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
+import { probeStream } from "../shared/socket_file.ts";
+import { bindSystemSocket, C, ERRNO, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of `node:ffi` that is used here; the types of Node may be older than the module. */
 interface Ffi {
@@ -31,7 +33,6 @@ interface Functions {
   [errnoLocation: string]: (...args: never[]) => unknown;
 }
 
-const ERRNO = process.platform === "darwin" ? "__error" : "__errno_location";
 const UV_POLL = 8;
 const UV_READABLE = 1;
 
@@ -43,17 +44,6 @@ interface Bindings {
 }
 
 let bindings: Bindings | null = null;
-
-/** `true`, or what would make Unix datagrams work. */
-export function unixDatagramSupport(): true | string {
-  if (process.platform === "win32") return "Windows has none";
-  return hasFfi() ||
-    "Node has none of its own and needs node:ffi to reach the system's, which Node 26 brings; Deno and Bun have them too";
-}
-
-function hasFfi(): boolean {
-  return process.getBuiltinModule("node:module").isBuiltin("node:ffi");
-}
 
 /** Loads `node:ffi` the first time that it is needed. */
 function load(): Bindings {
@@ -85,8 +75,13 @@ function load(): Bindings {
   return bindings = { ffi, lib, libc, errno: () => ffi.getInt32(location()) };
 }
 
+/** Binds a Unix datagram socket. */
+export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  return bindSystemSocket(options, openSystemSocket, probeStream);
+}
+
 /** A socket by way of `node:ffi`, polled by Node's own event loop. */
-export const openSystemSocket: OpenSystemSocket = (buffer, from) => {
+const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   const { ffi, lib, libc, errno } = load();
   const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
   if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });

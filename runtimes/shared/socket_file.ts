@@ -1,16 +1,7 @@
 import type { Address, UnixAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
-import type { Capabilities, SocketOptions } from "../../src/runtime.ts";
+import type { SocketOptions } from "../../src/runtime.ts";
 import { toSocketError } from "./translate.ts";
-
-const { platform } = process;
-
-/** What the operating system's Unix sockets can do, whichever runtime makes them. */
-export const unixCapabilities: Pick<Capabilities, "abstractNames" | "socketPathLength"> = {
-  abstractNames: platform === "linux" || "abstract names exist on Linux alone; use the path of a file",
-  // sun_path has 108 bytes on Linux (unix(7)) and 104 on macOS and the BSDs; the last one is the terminating NUL.
-  socketPathLength: platform === "linux" ? 107 : 103,
-};
 
 /**
  * The address to bind for one that leaves its name to the system: an abstract name on Linux (as autobind makes them, unix(7)), else
@@ -19,7 +10,10 @@ export const unixCapabilities: Pick<Capabilities, "abstractNames" | "socketPathL
 export function ephemeral(address: UnixAddress): UnixAddress {
   if (address.path !== "") return address;
   const name = `sockets-${crypto.randomUUID()}`;
-  return { ...address, path: platform === "linux" ? `\0${name}` : `${process.getBuiltinModule("node:os").tmpdir()}/${name}` };
+  return {
+    ...address,
+    path: process.platform === "linux" ? `\0${name}` : `${process.getBuiltinModule("node:os").tmpdir()}/${name}`,
+  };
 }
 
 /** Finds out whether somebody has a socket file open; resolves with the code that connecting fails with, or `null`. */

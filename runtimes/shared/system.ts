@@ -2,9 +2,7 @@ import type { Runtime } from "../../src/runtime.ts";
 
 /** What a program is to the system: its process, environment and signals. All runtimes have Node's `process` for it. */
 export const system: Pick<Runtime, "pid" | "environment" | "unsetEnvironment" | "onSignal"> = {
-  get pid() {
-    return process.pid;
-  },
+  pid: () => process.pid,
   environment: (name) => process.env[name],
   unsetEnvironment: (name) => void delete process.env[name],
   onSignal(signal, callback) {

@@ -2,14 +2,6 @@ import type * as workerThreads from "node:worker_threads";
 import type { Thread, ThreadOptions } from "../../src/runtime.ts";
 import { bootstrap } from "./bootstrap.ts";
 
-/** Threads that can run at the same time. */
-export const cores: number = process.getBuiltinModule("node:os").availableParallelism();
-
-/** Whether a thread that runs out of memory ends alone. */
-export const threadMemory: true | string = process.versions.bun === undefined
-  ? true
-  : "Bun limits the process's memory, not a thread's: the child processes of a forking server have their own";
-
 /** What a thread says of itself, once. */
 export type ThreadReport = { ready: true } | { ready: false; name: string; message: string; stack: string | undefined };
 

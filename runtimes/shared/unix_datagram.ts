@@ -5,8 +5,7 @@ import { rejected } from "../../src/promises.ts";
 import { bindPath, ephemeral, type Probe, SocketFile } from "./socket_file.ts";
 import { closedError } from "./translate.ts";
 
-const { platform } = process;
-const MACOS = platform === "darwin";
+const MACOS = process.platform === "darwin";
 /** sun_path comes after a family of two bytes on Linux, after a length and a family of one byte each on macOS: both are two. */
 const PATH_OFFSET = 2;
 /** `struct sockaddr_un` has 110 bytes on Linux and 106 on macOS. */
@@ -31,6 +30,9 @@ export const LIBRARIES = MACOS
   ? ["libSystem.B.dylib"]
   : ["libc.so.6", `libc.musl-${{ x64: "x86_64", arm64: "aarch64" }[process.arch as "x64"]}.so.1`];
 
+/** Where the C library keeps `errno`. */
+export const ERRNO = MACOS ? "__error" : "__errno_location";
+
 /** A datagram socket of the operating system as foreign functions reach it. Results below 0 are errors: the negated errno. */
 export interface SystemSocket {
   bind(address: Uint8Array): number;
@@ -50,7 +52,7 @@ export interface SystemSocket {
 export type OpenSystemSocket = (buffer: Uint8Array, from: Uint8Array) => SystemSocket;
 
 /** Binds a Unix datagram socket by way of foreign functions. */
-export async function bindUnixDatagram(options: BindOptions, open: OpenSystemSocket, probe: Probe): Promise<RawDatagramSocket> {
+export async function bindSystemSocket(options: BindOptions, open: OpenSystemSocket, probe: Probe): Promise<RawDatagramSocket> {
   const address = ephemeral(options.address as UnixAddress);
   const buffer = new Uint8Array(options.maxPacketSize + 1);
   const from = new Uint8Array(ADDRESS_SIZE);

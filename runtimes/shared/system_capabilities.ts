@@ -1,0 +1,14 @@
+import type { Capabilities } from "../../src/runtime.ts";
+
+/** What is the operating system's, or all runtimes', to say. Not before somebody asks: the first look at `process` takes Deno 40 ms. */
+export function systemCapabilities(): Pick<Capabilities, "abstractNames" | "socketPathLength" | "cores" | "threadMemory"> {
+  const linux = process.platform === "linux";
+  return {
+    abstractNames: linux || "abstract names exist on Linux alone; use the path of a file",
+    // sun_path has 108 bytes on Linux (unix(7)) and 104 on macOS and the BSDs; the last one is the terminating NUL.
+    socketPathLength: linux ? 107 : 103,
+    cores: process.getBuiltinModule("node:os").availableParallelism(),
+    threadMemory: process.versions.bun === undefined ||
+      "Bun limits the process's memory, not a thread's: the child processes of a forking server have their own",
+  };
+}
