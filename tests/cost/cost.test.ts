@@ -2,13 +2,14 @@
  * What a message costs in allocations, which unlike its time is the same on a busy machine. The bounds are about one and a half
  * times what was measured: who doubles the cost is told, who saves some lowers them.
  */
-import { assert } from "@std/assert";
-import { type ChildProcess, fork } from "node:child_process";
+import { assert, assertEquals } from "@std/assert";
+import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { commandFor } from "../conformance/children.ts";
 
 const WARM_UP = 2000;
 /** Bytes differ by what else the process does, promises don't. */
@@ -22,12 +23,17 @@ const CLIENTS = { chunks: overTcp, lines: overTcp, datagrams: overUdp, connectio
 
 /** What a message costs the server at most. Its bytes are those on the JavaScript heap, which the chunks themselves are not. */
 const BOUNDS = {
-  chunks: { bytes: 1500, promises: 3 },
-  lines: { bytes: 2900, promises: 6 },
-  datagrams: { bytes: 2600, promises: 3 },
+  chunks: { bytes: 1400, promises: 3 },
+  lines: { bytes: 2800, promises: 3 },
+  datagrams: { bytes: 2000, promises: 1 },
   /** Of one message each. */
   connections: { bytes: 17_000, promises: 22 },
 };
+
+void test("cost: importing the package asks for nothing that the runtime has yet to load", () => {
+  const [binary, ...args] = commandFor(new URL("./importing.ts", import.meta.url));
+  assertEquals(execFileSync(binary!, args, { encoding: "utf8" }), "nobody\n");
+});
 
 const counts = !("Deno" in globalThis) && !("Bun" in globalThis);
 
