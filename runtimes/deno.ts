@@ -105,6 +105,7 @@ export const deno: Runtime = {
         accepting = null;
         failed = false;
         queue.offer(connection);
+        if (queue.waiting && !closed) accepting = accept();
       } catch (cause) {
         accepting = null;
         failed = true;

@@ -6,6 +6,7 @@ import { bindDatagram, unixDatagramSupport } from "./node/datagram.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { channel } from "./shared/channels.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
+import { toBytes } from "../src/bytes.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream } from "./shared/socket_file.ts";
 import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
@@ -189,6 +190,8 @@ class ChunkReader {
 /** The end of a Unix connection that has bound no name. */
 const UNNAMED: Address = { transport: "unix", path: "" };
 const EMPTY = new Uint8Array(0);
+/** What libuv is given at once; it encodes this much without allocating. */
+const LONGEST_TEXT = 4096;
 const CONNECTION = Symbol("connection");
 /** What is not documented: where it isn't what is expected, a large write shows no progress before its end. */
 interface Internals {
@@ -236,6 +239,18 @@ class NodeConnection extends EventedConnection {
     }
     this.#pending += bytes.length;
     return this.#taken((callback) => this.#socket.write(EMPTY, callback), bytes.length);
+  }
+
+  writeText(text: string): void | Promise<void> {
+    // Of a longer one Node would count characters, not bytes, while it waits.
+    if (text.length > LONGEST_TEXT || this.#pending > 0 || this.dead || this.sendEnded) return this.write(toBytes(text));
+    this.#socket.write(text);
+    if (this.#socket.writableLength > 0) {
+      const size = toBytes(text).length;
+      this.#pending += size;
+      return this.#taken((callback) => this.#socket.write(EMPTY, callback), size);
+    }
+    this.#sent = this.#socket.bytesWritten;
   }
 
   protected endSend(): void | Promise<void> {

@@ -114,9 +114,10 @@ export class BaseRequestHandler<R = Connection> {
 export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<void> {
   try {
     const ready = handler.setup();
-    if (ready !== undefined) return finishing(handler, ready.then(() => handler.handle()));
+    if (ready !== undefined) return finishing(handler, Promise.resolve(ready).then(() => handler.handle()));
     const handled = handler.handle();
-    if (handled !== undefined) return finishing(handler, handled);
+    // It may return anything: who writes JavaScript is not kept from that.
+    if (handled !== undefined) return finishing(handler, Promise.resolve(handled));
   } catch (error) {
     return finishing(handler, Promise.reject(error));
   }
@@ -131,23 +132,25 @@ function finishing<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): P
   return handled;
 }
 
-async function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
+/** Without `async`, as three promises more for each request would be noticed. */
+function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
+  return handled.then(() => {
+    noteDone(handler);
+    return handler.finish();
+  }, (error) => finishFailed(handler, error));
+}
+
+async function finishFailed<R>(handler: BaseRequestHandler<R>, error: unknown): Promise<never> {
+  const { request } = handler;
+  if (request instanceof Connection && !(error instanceof SystemExit)) noteEnd(request, "handler error");
   try {
-    await handled;
-  } catch (error) {
-    const { request } = handler;
-    if (request instanceof Connection && !(error instanceof SystemExit)) noteEnd(request, "handler error");
-    try {
-      await handler.finish();
-    } catch (second) {
-      if (!(error instanceof SystemExit)) {
-        throw new AggregateError([error, second], `a handler failed, and so did its finish(): ${String(error)}`);
-      }
+    await handler.finish();
+  } catch (second) {
+    if (!(error instanceof SystemExit)) {
+      throw new AggregateError([error, second], `a handler failed, and so did its finish(): ${String(error)}`);
     }
-    throw error;
   }
-  noteDone(handler);
-  await handler.finish();
+  throw error;
 }
 
 /** For `finish()` to see, the reason why the connection ends now. */

@@ -710,6 +710,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return this.getRequest();
   }
 
+  /** Whether requests are handled in the turn in which they arrive; not where a subclass has something to do between two. */
+  protected get handlesArrived(): boolean {
+    return this.concurrent && this.serviceActions === BaseServer.prototype.serviceActions;
+  }
+
   /**
    * Handles a request of a concurrent server in the turn in which it arrives.
    *
@@ -770,7 +775,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   }
 
   #settle(seen: Promise<void>, entry: Entry<R>): Promise<void> {
-    return seen.then(() => this.#done(entry), (error) => this.#failed(entry, error));
+    return Promise.resolve(seen).then(() => this.#done(entry), (error) => this.#failed(entry, error));
   }
 
   /** The handler is done; the request is over when nobody else has the rest of it. */

@@ -234,10 +234,10 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * `ECONNABORTED` when it was closed here, `ETIMEDOUT` when the peer did not read for `timeout` milliseconds.
    */
   write(data: Uint8Array | string): void | Promise<void> {
-    const bytes = toBytes(data);
-    const pending = this.#raw.write(bytes);
+    const raw = this.#raw;
+    const pending = typeof data === "string" && raw.writeText !== undefined ? raw.writeText(data) : raw.write(toBytes(data));
     if (pending === undefined) return;
-    this.#watch?.wrote(bytes.length);
+    this.#watch?.wrote(toBytes(data).length);
     if (this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
     const timed = this.#within(new Deadline(), "write", pending);

@@ -122,8 +122,9 @@ export class OpeningListener implements Listener {
     try {
       const opened = await openInTime(this.#opening, raw);
       this.#underWay.delete(raw);
-      // Whoever gets it asks for the next.
-      if (opened !== null) return void this.#ready.offer(opened);
+      if (opened !== null) this.#ready.offer(opened);
+      // Else whoever gets it asks for the next.
+      if (opened !== null && !this.#ready.waiting) return;
     } catch (error) {
       this.#underWay.delete(raw);
       if (!this.#closed) this.#opening.failed(error, raw);

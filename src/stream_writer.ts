@@ -1,5 +1,7 @@
 import { toBytes } from "./bytes.ts";
 
+const NONE = new Uint8Array(0);
+
 /** What a {@linkcode StreamWriter} writes to; a connection is one. */
 export interface ByteSink {
   /** Takes bytes; a promise when they can't be taken at once. */
@@ -35,7 +37,7 @@ export class StreamWriter {
    */
   constructor(sink: ByteSink, size = 0) {
     this.#sink = sink;
-    this.#buffer = new Uint8Array(size);
+    this.#buffer = size === 0 ? NONE : new Uint8Array(size);
   }
 
   /**

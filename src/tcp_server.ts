@@ -1,5 +1,6 @@
 import { type Address, type AddressFamily, formatAddress, type Transport } from "./address.ts";
 import { Admission, type Visitor } from "./admission.ts";
+import { HANDLED } from "./arrival_queue.ts";
 import { BaseServer, type RequestHandlerClass, type ServerOptions, type Taken } from "./base_server.ts";
 import { openChannels } from "./channels.ts";
 import { Connection, noteEnd, watchOf } from "./connection.ts";
@@ -258,6 +259,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     return this.#listener === null ? null : this.#listener.accept(this.#admit);
   }
 
+  /** Where connections are handled concurrently, each is in the turn in which it arrives, without a promise. */
+  protected override takeRequest(): Taken<R> | symbol | Promise<Taken<R> | symbol> {
+    const direct = this.#listener !== null && this.handlesArrived && this.getRequest === TCPServer.prototype.getRequest;
+    return direct ? this.#listener!.accept(this.#handle) : this.getRequest();
+  }
+
   /** What the server speaks. */
   protected override get transport(): Transport {
     return "tcp";
@@ -347,6 +354,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     if (accepted.hasSubscribers) accepted.publish({ server: this, connection, clientAddress });
     // R is Connection for every server whose requests are connections; a datagram server overrides getRequest().
     return [connection as R, clientAddress];
+  };
+
+  // Made once, as the one before.
+  #handle = (raw: RawConnection | null): Taken<R> | symbol => {
+    const taken = this.#admit(raw);
+    return taken !== null && this.handleArrived(taken) ? HANDLED : null;
   };
 
   /** Who has opened a connection: behind a load balancer the client. */

@@ -153,9 +153,8 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
 
   /** Where datagrams are handled concurrently, each is in the turn in which it arrives, without a promise. */
   protected override takeRequest(): Taken<R> | symbol | Promise<Taken<R> | symbol> {
-    const { getRequest, serviceActions } = UDPServer.prototype;
-    const direct = this.concurrent && this.getRequest === getRequest && this.serviceActions === serviceActions;
-    return direct && this.#raw !== null ? this.#raw.receive(this.#handle) : this.getRequest();
+    const direct = this.#raw !== null && this.handlesArrived && this.getRequest === UDPServer.prototype.getRequest;
+    return direct ? this.#raw!.receive(this.#handle) : this.getRequest();
   }
 
   /** What the server speaks. */

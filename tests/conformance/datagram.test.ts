@@ -109,6 +109,13 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     }
   }
 
+  it("a handler may return what is no promise", () =>
+    serving(handler(((datagram: Datagram) => datagram.reply("done") ?? 1) as never), async (server, client) => {
+      await client.send("a");
+      assertEquals(text((await client.receive()).data), "done");
+      assertEquals(server.errors, []);
+    }));
+
   it("datagrams of every size come back whole, from the server's own address", () =>
     serving(EchoHandler, async (server, client) => {
       for (const size of [0, 1, 1400, 8192, 65_507]) {

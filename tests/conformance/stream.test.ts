@@ -370,6 +370,35 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     });
   });
 
+  it("text of any length is sent as UTF-8 between bytes, as it was written, and counted in bytes", async () => {
+    const written = gate<number>();
+    // More in all than any buffer on the way takes, so that some of it has to wait; a lone surrogate has no UTF-8.
+    const texts = ["a", "", "\u{1f600} и так далее ", "x".repeat(1500), "é\n".repeat(3000), "\ud800!", "…".repeat(200_000)];
+    const parts = Array.from({ length: 60 }, (_, i) => i % 5 === 4 ? new Uint8Array(i) : texts[i % texts.length]!);
+    const expected = Buffer.concat(
+      parts.map((part) => new TextEncoder().encode(typeof part === "string" ? part : "\0".repeat(part.length))),
+    );
+    const Handler = handler(async (conn) => {
+      await conn.read();
+      const pending = parts.map((part) => conn.write(part));
+      await Promise.all(pending);
+      written.resolve(conn.bytesWritten);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("go");
+      assertEquals(Buffer.compare(await client.readAll(), expected), 0);
+      assertEquals(await written.promise, expected.length);
+      assertEquals(server.errors, []);
+    });
+  });
+
+  it("a handler may return what is no promise", () =>
+    serving(adapter, Server, handler((() => 1) as never), async (server) => {
+      assertEquals((await (await adapter.open(server)).readAll()).length, 0);
+      assertEquals(server.errors, []);
+    }));
+
   it("the signal fires when the connection is closed here, and nothing is lost to watching", async () => {
     const done = gate<string>();
     const Handler = handler(async (conn) => {

@@ -193,59 +193,101 @@ class Load {
   }
 }
 
+/** redis-benchmark, each of whose requests is a connection of its own, until told to stop. It gives up at the first that fails. */
+class RedisBenchmark {
+  #program: Program;
+
+  constructor(port: number) {
+    this.#program = new Program("redis-benchmark", ["-p", String(port), "-t", "ping_mbulk", "-k", "0", "-c", "4", "-l", "-q"]);
+  }
+
+  async stop(): Promise<void> {
+    this.#program.kill("SIGTERM");
+    const { status, stdout, stderr } = await this.#program.finish();
+    assertEquals(/error|could not|closed/i.exec(stdout + stderr)?.[0], undefined, stdout.slice(-500) + stderr);
+    assertEquals(status, "SIGTERM");
+  }
+}
+
+const NAMES = ["one", "two", "three"];
+
+/** Restarts servers on the three runtimes one after another, while HAProxy in front of them gets a load; how many restarts there were. */
+async function restartAll(
+  example: string,
+  args: string[],
+  replace: [string | RegExp, string][],
+  begin: (port: number) => { stop(): Promise<void> },
+): Promise<number> {
+  const commands = servers.filter(({ name }) => name !== "node22").map(({ command }) => command);
+  // One that is not installed leaves its place to another.
+  const installed = commands.filter((command) => command !== null);
+  const startServer = (i: number) => start(commands[i] ?? installed[0]!, example, ["--listen", "tcp://127.0.0.1:0", ...args]);
+  const stopServer = async (server: Running) => {
+    server.kill("SIGTERM");
+    assertEquals([await server.exited, server.stderr], [0, ""]);
+  };
+  const running: Running[] = [];
+  try {
+    for (const i of NAMES.keys()) running.push(await startServer(i));
+    const ports = running.map((
+      { port },
+      i,
+    ): [string, string] => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]);
+    await HAProxy.run([...ports, ...replace], async (haproxy) => {
+      for (const name of NAMES) await haproxy.until(name, "status", "UP");
+      const load = begin(haproxy.port);
+      for (let round = 0; round < ROUNDS; round++) {
+        for (const [i, name] of NAMES.entries()) {
+          await haproxy.command(`set server echo/${name} state drain`);
+          await haproxy.until(name, "scur", "0");
+          await stopServer(running[i]!);
+          running[i] = await startServer(i);
+          await haproxy.command(`set server echo/${name} addr 127.0.0.1 port ${running[i]!.port}`);
+          await haproxy.command(`set server echo/${name} state ready`);
+          await haproxy.until(name, "status", "UP");
+          const served = await haproxy.field(name, "stot");
+          while (await haproxy.field(name, "stot") === served) await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+      }
+      await load.stop();
+      for (const server of running) await stopServer(server);
+    });
+  } finally {
+    for (const server of running) server.kill("SIGKILL");
+  }
+  return ROUNDS * NAMES.length;
+}
+
 // It is about all three at once: that one of them runs it is enough.
 const { own, command: newestNode } = servers.find(({ name }) => name === "node")!;
 if (own || newestNode === null) {
+  const options = { timeout: 60_000 + ROUNDS * 60_000 };
+
   testWith(
     "haproxy",
     `HAProxy over three runtimes: ${ROUNDS} rolling restarts under load lose no request and no byte`,
     async () => {
-      const NAMES = ["one", "two", "three"];
-      const commands = servers.filter(({ name }) => name !== "node22").map(({ command }) => command);
-      // One that is not installed leaves its place to another.
-      const installed = commands.filter((command) => command !== null);
-      const startServer = (i: number) =>
-        start(commands[i] ?? installed[0]!, "echo.ts", ["--listen", "tcp://127.0.0.1:0", "--proxy-protocol"]);
-      const stopServer = async (server: Running) => {
-        server.kill("SIGTERM");
-        assertEquals([await server.exited, server.stderr], [0, ""]);
-      };
-      const running: Running[] = [];
-      try {
-        for (const i of NAMES.keys()) running.push(await startServer(i));
-        await HAProxy.run(
-          running.map(({ port }, i) => [`${NAMES[i]} 127.0.0.1:900${i + 1}`, `${NAMES[i]} 127.0.0.1:${port}`]),
-          async (haproxy) => {
-            for (const name of NAMES) await haproxy.until(name, "status", "UP");
-            const load = new Load(haproxy.port, 4);
-            for (let round = 0; round < ROUNDS; round++) {
-              for (const [i, name] of NAMES.entries()) {
-                const before = load.requests;
-                await haproxy.command(`set server echo/${name} state drain`);
-                await haproxy.until(name, "scur", "0");
-                await stopServer(running[i]!);
-                running[i] = await startServer(i);
-                await haproxy.command(`set server echo/${name} addr 127.0.0.1 port ${running[i]!.port}`);
-                await haproxy.command(`set server echo/${name} state ready`);
-                await haproxy.until(name, "status", "UP");
-                const served = Number(await haproxy.field(name, "stot"));
-                while (Number(await haproxy.field(name, "stot")) === served) await until(() => load.requests > before);
-              }
-            }
-            await load.stop();
-            assertEquals(load.failures, []);
-            assert(load.requests > 3 * ROUNDS * NAMES.length, `${load.requests} requests`);
-            for (const name of NAMES) assert(Number(await haproxy.field(name, "stot")) > 0, `${name} has served nothing`);
-            for (const server of running) await stopServer(server);
-            console.log(
-              `${runtimeName}: ${load.requests} requests, ${load.bytes} bytes through ${ROUNDS * NAMES.length} restarts`,
-            );
-          },
-        );
-      } finally {
-        for (const server of running) server.kill("SIGKILL");
-      }
+      let load: Load;
+      const restarts = await restartAll("echo.ts", ["--proxy-protocol"], [], (port) => load = new Load(port, 4));
+      assertEquals(load!.failures, []);
+      assert(load!.requests > 3 * restarts, `${load!.requests} requests`);
+      console.log(`${runtimeName}: ${load!.requests} requests, ${load!.bytes} bytes through ${restarts} restarts`);
     },
-    { timeout: 60_000 + ROUNDS * 60_000 },
+    options,
+  );
+
+  testWith(
+    "redis-benchmark",
+    `HAProxy over three runtimes: redis-benchmark notices nothing of ${ROUNDS} rolling restarts`,
+    async () => {
+      const restarts = await restartAll(
+        "resp.ts",
+        [],
+        [[" send-proxy-v2 proxy-v2-options crc32c", ""]],
+        (port) => new RedisBenchmark(port),
+      );
+      assertEquals(restarts, ROUNDS * NAMES.length);
+    },
+    options,
   );
 }
