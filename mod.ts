@@ -48,7 +48,7 @@ export type {
   WorkerEvent,
   WorkerExitEvent,
 } from "./src/channels.ts";
-export { Connection } from "./src/connection.ts";
+export { type CloseOptions, Connection } from "./src/connection.ts";
 export { Datagram } from "./src/datagram.ts";
 export { DatagramRequestHandler } from "./src/datagram_request_handler.ts";
 export { DatagramSocket } from "./src/datagram_socket.ts";

@@ -36,7 +36,7 @@ export async function serverCommand(runtime, script) {
   const [name, ...args] = script.split(" ");
   const path = name.includes("/") ? name : `bench/servers/${name}`;
   const ready = /^listening (.*)\r?\n/m;
-  if (name.endsWith(".ts")) {
+  if (/\.[jt]s$/.test(name)) {
     const [file, ...runtimeArgs] = RUNTIMES[runtime].command;
     return { command: [join(ROOT, file), ...runtimeArgs, path, ...args], ready };
   }
@@ -83,6 +83,29 @@ export function filesDirectory() {
 }
 
 const compiled = new Map();
+
+/** A script of `bench/servers/`, and the package with it, as the JavaScript that JSR makes of it for Bun and Node; its path. */
+export function asJavaScript(script) {
+  const directory = compile("package.js", (outDir) => {
+    mkdirSync(outDir);
+    writeFileSync(join(outDir, "package.json"), JSON.stringify({ type: "module" }));
+    const config = join(outDir, "tsconfig.json");
+    const compilerOptions = {
+      noEmit: false,
+      noCheck: true,
+      allowImportingTsExtensions: false,
+      rewriteRelativeImportExtensions: true,
+      rootDir: ROOT,
+      outDir,
+      typeRoots: [join(ROOT, "node_modules/@types")],
+    };
+    const files = ["import.ts", "empty.ts"].map((name) => join(ROOT, "bench/servers", name));
+    writeFileSync(config, JSON.stringify({ extends: join(ROOT, "tsconfig.json"), compilerOptions, include: [], files }));
+    const { status, stdout } = spawnSync(join(ROOT, "node_modules/.bin/tsc"), ["-p", config], { encoding: "utf8" });
+    if (status !== 0) throw new Error(`tsc ended with ${status}: ${stdout}`);
+  });
+  return join(directory, "bench/servers", script.replace(/ts$/, "js"));
+}
 
 /** Compiles a program in C and gives its path. */
 export function compileC(source) {

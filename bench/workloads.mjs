@@ -185,7 +185,7 @@ export const WORKLOADS = {
     title: "Under attack",
     what:
       "One client echoes 64 bytes, and how long that takes while others attack is compared with how long it takes without them. " +
-      "Attackers and client share a core, the server has its own.",
+      "Attackers and client share a core, of which the client has as much as it wants (nice 19); the server has its own.",
     ours: "ours_handlers.ts attacked",
     peers: { raw: "raw_handlers.ts attacked" },
     cases: {
@@ -197,7 +197,9 @@ export const WORKLOADS = {
   import: {
     kind: "import",
     title: "Import",
-    what: "Starting a program that imports `mod.ts` and does nothing, beside one that is empty (`raw`).",
+    what:
+      "Starting a program that imports `mod.ts` and does nothing, beside one that is empty (`raw`). Bun and Node get both as " +
+      "JavaScript, as JSR gives it to them, and Deno as TypeScript that it has compiled before.",
     ours: "import.ts",
     peers: { raw: "empty.ts" },
     cases: { "": null },

@@ -106,7 +106,8 @@ export class FileHandler extends StreamRequestHandler {
       await this.#head(status, { "content-type": "text/plain", "content-length": body.length, ...headers });
       if (this.#method !== "HEAD") await this.wfile.write(body);
     }
-    await this.#close();
+    // Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost.
+    await this.request.close({ linger: LINGER });
   }
 
   /** Reads the request up to the empty line. Only its first line matters here. */
@@ -162,20 +163,6 @@ export class FileHandler extends StreamRequestHandler {
     this.#answered = true;
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
     await this.wfile.write(`HTTP/1.0 ${status} ${REASONS[status]}\r\nconnection: close\r\n${lines.join("")}\r\n`);
-  }
-
-  /** Lets the client finish. Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost. */
-  async #close(): Promise<void> {
-    const timer = setTimeout(() => void this.request.close(), LINGER);
-    try {
-      await this.request.closeWrite();
-      while (await this.request.read() !== null);
-    } catch (error) {
-      // The client is gone, or its time was up: either way it has its answer.
-      if (!(error instanceof SocketError)) throw error;
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

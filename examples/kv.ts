@@ -70,16 +70,7 @@ export class KVHandler extends StreamRequestHandler {
    */
   async #close(reply: string): Promise<void> {
     await this.wfile.write(reply + "\n");
-    const timer = setTimeout(() => void this.request.close(), LINGER);
-    try {
-      await this.request.closeWrite();
-      while (await this.request.read() !== null);
-    } catch (error) {
-      // The client is gone, or its time was up: either way it has been told.
-      if (!(error instanceof SocketError)) throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+    await this.request.close({ linger: LINGER });
   }
 }
 

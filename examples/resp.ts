@@ -432,16 +432,7 @@ export class RESPHandler extends BaseRequestHandler {
    */
   async #close(replies: Replies): Promise<void> {
     await this.request.write(replies.take());
-    const timer = setTimeout(() => void this.request.close(), LINGER);
-    try {
-      await this.request.closeWrite();
-      while (await this.request.read() !== null);
-    } catch (error) {
-      // The client is gone, or its time was up: either way it has been told.
-      if (!(error instanceof SocketError)) throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+    await this.request.close({ linger: LINGER });
   }
 }
 

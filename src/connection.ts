@@ -23,6 +23,12 @@ export let endedHere: (connection: Connection) => boolean;
 /** What watches over a connection that a server has accepted. */
 export let watchOf: (connection: Connection) => ConnectionWatch | null;
 
+/** How to close a connection. */
+export interface CloseOptions {
+  /** See {@linkcode Connection.close}. */
+  linger?: number;
+}
+
 /**
  * A connection: the `request` of a stream handler, and what `connect()` gives a client.
  *
@@ -258,11 +264,31 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /**
    * Closes the connection once what was written has left.
    *
+   * @param options `linger`: milliseconds that the peer has to end its side, 0 by default. What it still sends is received and dropped.
+   * Closed with input unread, TCP resets a connection (RFC 1122, section 4.2.2.13), and a peer that was sending, as after a request
+   * that is refused before its end, would lose the answer (RFC 9112, section 9.6).
    * @returns A promise that resolves when it is closed; it never rejects. With a `timeout`, a peer that doesn't take the rest
    * in time is aborted.
+   * @throws {RangeError} When `linger` is no number of milliseconds.
+   *
+   * @example
+   * ```ts
+   * import { serve } from "@sockets/server";
+   *
+   * const server = await serve("tcp://127.0.0.1:0", async (conn) => {
+   *   await conn.write("421 too many of you\r\n");
+   *   await conn.close({ linger: 1000 });
+   * });
+   * await server.serverClose();
+   * ```
    */
-  close(): Promise<void> {
+  close(options: CloseOptions = {}): Promise<void> {
     if (this.#ended) return CLOSED;
+    const { linger = 0 } = options;
+    if (linger !== 0) {
+      checkTimeout("linger", linger);
+      return this.#linger(linger);
+    }
     this.#raw.close();
     if (this.#ended) return CLOSED;
     if (this.#timeout !== 0) (this.#closes ??= new Deadline()).start(this.#timeout, () => this.abort());
@@ -408,6 +434,18 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The same as {@linkcode Connection.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #linger(ms: number): Promise<void> {
+    const timer = ms === Infinity ? undefined : setTimeout(() => this.#raw.close(), ms);
+    try {
+      await this.closeWrite();
+      await this.forEach(ignore);
+    } catch {
+      // The peer is gone, its time was up, or somebody else reads.
+    }
+    clearTimeout(timer);
+    await this.close();
   }
 
   #use(raw: RawConnection): void {

@@ -12,6 +12,8 @@ export interface Answer {
 const MAX_LINE = 8192;
 /** The most headers. */
 const MAX_HEADERS = 100;
+/** Milliseconds that a client has to take the answer and close. */
+const LINGER = 1000;
 /** An IP address, a v6 one in brackets, or a name, and perhaps a port: RFC 9110, section 7.2. */
 const HOST = /^(?:(\d+\.\d+\.\d+\.\d+|\[[\da-f:.]+\])|([^:/?#@[\]]+))(?::\d*)?$/;
 
@@ -68,8 +70,7 @@ export abstract class GetHandler extends StreamRequestHandler {
       );
       await this.wfile.write(bytes);
       // Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost.
-      await this.request.closeWrite();
-      while (await this.request.read() !== null);
+      await this.request.close({ linger: LINGER });
     } catch (error) {
       // A client that vanishes or is too slow is nobody's affair.
       if (!(error instanceof SocketError)) throw error;

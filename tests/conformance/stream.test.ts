@@ -1,5 +1,5 @@
 /** What a stream server promises, over TCP and Unix sockets, on every adapter, one request at a time and concurrently. */
-import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import {
   AsyncTCPServer,
   AsyncUnixStreamServer,
@@ -392,6 +392,46 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
       assertEquals(server.errors, []);
     });
   });
+
+  it("close({ linger }): a peer that is still sending gets what was written, and is not reset", async () => {
+    const Handler = handler(async (conn) => {
+      await conn.read();
+      await conn.write("refused");
+      await conn.close({ linger: 60_000 });
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      const received = client.readAll();
+      await client.write(new Uint8Array(8 << 20));
+      await client.end();
+      assertEquals(new TextDecoder().decode(await received), "refused");
+      assertEquals(await client.gone, null);
+      assertEquals(server.errors, []);
+    });
+  });
+
+  for (
+    const [when, end] of [
+      ["when its time is up", (conn: Connection) => conn.close({ linger: 20 })],
+      ["when it is closed again", (conn: Connection) => (conn.close({ linger: 60_000 }), conn.close())],
+    ] as const
+  ) {
+    it(`close({ linger }): the connection of a peer that does not end its side is closed ${when}`, async () => {
+      const closed = gate();
+      const Handler = handler(async (conn) => {
+        assertThrows(() => conn.close({ linger: -1 }), RangeError, "linger");
+        await conn.write("bye");
+        await end(conn);
+        closed.resolve();
+      });
+      await serving(adapter, Server, Handler, async (server) => {
+        const client = await adapter.open(server);
+        assertEquals(await client.read(3), "bye");
+        await closed.promise;
+        assertEquals(server.errors, []);
+      });
+    });
+  }
 
   it("a handler may return what is no promise", () =>
     serving(adapter, Server, handler((() => 1) as never), async (server) => {

@@ -168,7 +168,7 @@ test(`${runtimeName}: descriptors that are meant for another process are not tak
   };
   assertEquals(listenFds({ runtime }), []);
   assertEquals(Object.keys(variables), []);
-  Object.assign(variables, { LISTEN_PID: String(runtime.pid), LISTEN_FDS: "3", LISTEN_FDNAMES: "http:control" });
+  Object.assign(variables, { LISTEN_PID: String(runtime.pid()), LISTEN_FDS: "3", LISTEN_FDNAMES: "http:control" });
   assertEquals(listenFds({ runtime }), [
     { fd: 3, name: "http" },
     { fd: 4, name: "control" },
