@@ -1,12 +1,13 @@
 /**
  * Measures this package beside the runtimes' own APIs and its peers:
  *
- *     node bench/run.mjs [--full] [--rounds N] [--seconds N] [--runtime deno|bun|node|node22]... [--workload NAME]...
+ *     node bench/run.mjs [--full] [--rounds N] [--seconds N] [--runtime deno|bun|node|node22]... [--workload NAME]... [--peer NAME]...
  *
  * Without options, in less than two minutes, what stands for the rest, beside the runtimes' own APIs and the machine's limit; with
- * `--workload`, the first case of that one, beside all of its peers; with `--full`, every case. Writes a Markdown page and the figures of
- * each workload to bench/results/, and of all figures that are there a plot. Plain JavaScript, since it has to run where nothing but
- * a Node is there; what it starts comes out of node_modules/ and, if they are there, from the system's packages.
+ * `--workload`, the first case of that one, beside all of its peers or, with `--peer`, those; with `--full`, every case. Writes a
+ * Markdown page and the figures of each workload to bench/results/, and of all figures that are there a plot. Plain JavaScript,
+ * since it has to run where nothing but a Node is there; what it starts comes out of node_modules/ and, if they are there, from the
+ * system's packages.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +16,7 @@ import { chooseCores, loadedBy, measure, measureStart } from "./measure.mjs";
 import { plotResults } from "./plot.mjs";
 import { report, summarize } from "./report.mjs";
 import { checkRuntime, isForeign, ROOT, RUNTIMES, runtimeTitle, Unsupported, UsageError } from "./servers.mjs";
-import { SHORT, WORKLOADS } from "./workloads.mjs";
+import { PEERS, SHORT, WORKLOADS } from "./workloads.mjs";
 
 const RESULTS = join(ROOT, "bench/results");
 
@@ -29,6 +30,7 @@ function readOptions() {
         seconds: { type: "string" },
         runtime: { type: "string", multiple: true },
         workload: { type: "string", multiple: true },
+        peer: { type: "string", multiple: true },
       },
     }));
   } catch (error) {
@@ -45,7 +47,9 @@ function readOptions() {
   const runtimes = chosen("runtime", values.runtime ?? (short ? SHORT.runtimes : Object.keys(RUNTIMES)), RUNTIMES);
   for (const name of runtimes) checkRuntime(name);
   const workloads = chosen("workload", values.workload ?? (short ? SHORT.workloads : Object.keys(WORKLOADS)), WORKLOADS);
-  return { full: values.full, short, rounds, seconds, runtimes, workloads };
+  const peers = values.peer ?? (short ? SHORT.peers : undefined);
+  if (peers !== undefined) chosen("peer", peers, PEERS);
+  return { full: values.full, rounds, seconds, runtimes, workloads, peers };
 }
 
 function chosen(option, names, all) {
@@ -56,10 +60,10 @@ function chosen(option, names, all) {
 }
 
 /** The servers of a workload in the order in which they run: ours right after the runtime's own, those of no runtime once a round. */
-function serversOf({ ours, peers, cases, firstCaseOnly = [] }, caseName, { short, runtimes }) {
+function serversOf({ ours, peers, cases, firstCaseOnly = [] }, caseName, { peers: wanted, runtimes }) {
   const isFirst = caseName === Object.keys(cases)[0];
   const { raw, ...others } = Object.fromEntries(
-    Object.entries(peers).filter(([name]) => short ? SHORT.peers.includes(name) : isFirst || !firstCaseOnly.includes(name)),
+    Object.entries(peers).filter(([name]) => wanted?.includes(name) ?? (isFirst || !firstCaseOnly.includes(name))),
   );
   const servers = Object.entries({ ...(raw === undefined ? {} : { raw }), ours, ...others });
   const foreign = servers.filter(([, script]) => isForeign(script));
@@ -99,11 +103,12 @@ async function measureCase(name, load, setting) {
 }
 
 /** The command that repeats a page's figures. */
-function repeatCommand(name, { full, rounds, seconds, runtimes }) {
+function repeatCommand(name, { full, rounds, seconds, runtimes, peers = [] }) {
   const some = runtimes.length === Object.keys(RUNTIMES).length
     ? ""
     : runtimes.map((runtime) => ` --runtime ${runtime}`).join("");
-  return `node bench/run.mjs --workload ${name}${full ? " --full" : ""} --rounds ${rounds} --seconds ${seconds}${some}`;
+  const beside = peers.map((peer) => ` --peer ${JSON.stringify(peer)}`).join("");
+  return `node bench/run.mjs --workload ${name}${full ? " --full" : ""} --rounds ${rounds} --seconds ${seconds}${some}${beside}`;
 }
 
 async function main() {
