@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   connect,
+  type InetAddress,
   Replicas,
   type ReplicasOptions,
   SocketError,
@@ -16,6 +17,7 @@ import { freshPath, openSocket } from "./adapters.ts";
 import { UdpClient } from "./datagram_clients.ts";
 import { ask, gone, idsOf, leave, open, openAll, Quiet, runtime, service, serving, settled, text } from "./replicating.ts";
 import { EchoHandler, until } from "./serving.ts";
+import { local, open as openTls } from "./tls_serving.ts";
 
 for (const kind of ["process", "thread"] as const) {
   cases(kind);
@@ -52,6 +54,20 @@ function cases(kind: WorkerKind): void {
       }
     }, { name: "mine" });
   });
+
+  it("each speaks TLS, with the certificate that its module gives it", () =>
+    serving({ kind, data: local() }, async (replicas) => {
+      const { port } = replicas.serverAddress as InetAddress;
+      for (const ids = new Set<string>(); ids.size < 2;) {
+        const client = await openTls(port);
+        client.end("hello");
+        let received = "";
+        for await (const chunk of client) received += chunk;
+        const [id, echoed] = received.split("\n");
+        assertEquals(echoed, "hello");
+        ids.add(id!);
+      }
+    }, { address: "tls://127.0.0.1:0", name: "secured" }));
 
   it("stats are sums, and stay when the replicas are closed", async () => {
     const replicas = new Quiet("tcp://127.0.0.1:0", service(), { kind, count: 2 });

@@ -403,6 +403,30 @@ for (const mode of ["threading", "forking"] as const) {
 
 // STARTTLS.
 
+for (const mode of ["threading", "forking"] as const) {
+  it(`STARTTLS: a handler elsewhere puts TLS on its connection, ${mode}`, async () => {
+    const Server = STREAM[mode].tcp as unknown as typeof TCPServer;
+    const module = new URL("./handlers/tls.ts#UpgradingHandler", import.meta.url) as unknown as RequestHandlerClass;
+    await plainServing(
+      module,
+      async (server) => {
+        const socket = await plain(server.port);
+        socket.write("start");
+        await new Promise((resolve) => socket.once("data", resolve));
+        const client = await open(server.port, { socket });
+        const sent = "0123456789".repeat(50_000);
+        client.end(sent);
+        let received = "";
+        for await (const chunk of client) received += chunk;
+        assertEquals(received, sent);
+        assertEquals(server.errors, []);
+      },
+      Server,
+      { data: local(), ...FEW[mode] as object },
+    );
+  });
+}
+
 it("STARTTLS: what was read ahead in the clear ends the connection and reaches nobody (CVE-2011-0411)", async () => {
   const seen: string[] = [];
   await plainServing(mailHandler(local(), seen), async (server) => {

@@ -100,8 +100,10 @@ export function mailHandler(tls: TlsOptions, seen: string[]): RequestHandlerClas
 export async function plainServing(
   Handler: RequestHandlerClass,
   use: (server: TCPServer & { port: number; errors: unknown[] }) => Promise<void>,
+  Server: typeof TCPServer = AsyncTCPServer,
+  options: TCPServerOptions = {},
 ): Promise<void> {
-  const server = new (quiet(AsyncTCPServer))("tcp://127.0.0.1:0", Handler, { shutdownTimeout: 0 });
+  const server = new (quiet(Server))("tcp://127.0.0.1:0", Handler, { shutdownTimeout: 0, ...options });
   await server.activate();
   const served = server.serveForever();
   try {

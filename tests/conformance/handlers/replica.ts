@@ -10,6 +10,7 @@ import {
   type ReplicaServerOptions,
   SystemExit,
   ThreadingTCPServer,
+  type TlsOptions,
 } from "@sockets/server";
 import { existsSync } from "node:fs";
 import { threadId } from "node:worker_threads";
@@ -80,6 +81,11 @@ export async function mine(address: Address): Promise<AsyncTCPServer> {
 
 export function datagrams(address: Address, options: ReplicaServerOptions): AsyncUDPServer {
   return new AsyncUDPServer(address, WhoAmI, options);
+}
+
+/** Speaks TLS, with the certificate that `data` names. */
+export function secured(address: Address, options: ReplicaServerOptions): AsyncTCPServer {
+  return new AsyncTCPServer(address, Obedient, { ...options, tls: options.data as TlsOptions });
 }
 
 /** Its handlers run in threads of the replica. */
