@@ -110,7 +110,9 @@ export class ArrivalQueue<T> {
     const as = this.#as!;
     this.#as = null;
     try {
-      const made = as(item);
+      let made = as(item);
+      // What came in the midst of it.
+      while (made === HANDLED && this.#queue.length > 0) made = as(this.#queue.shift()!);
       // A promise for each datagram would cost more than all else that is done with it here.
       if (made === HANDLED && !this.#closed) this.#as = as;
       else this.#resolve(made);

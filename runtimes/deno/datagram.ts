@@ -76,7 +76,9 @@ class DenoDatagramSocket implements RawDatagramSocket {
   #groups = new Map<string, { leave(): Promise<void> }>();
 
   // Made once: they are needed for every datagram.
-  #received = ([bytes, { hostname, port }]: [Uint8Array, DenoAddr]): void => {
+  #received = (received: [Uint8Array, DenoAddr]): void => {
+    const bytes = received[0];
+    const { hostname, port } = received[1];
     this.#receiving = null;
     this.#used += bytes.length;
     const truncated = bytes.length > this.#maxPacketSize;
