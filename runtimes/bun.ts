@@ -214,7 +214,8 @@ export const bun: Runtime = {
   async tls(settings: TlsSettings): Promise<TlsContext> {
     const { tlsOverConnection } = await import("./shared/tls.ts");
     const contexts = await readContexts(settings);
-    const overConnection = tlsOverConnection(settings, contexts);
+    // With the peer's side, Bun ends both: of its node:tls that is all that is known.
+    const overConnection = tlsOverConnection(settings, contexts, false);
     return {
       async secure(raw) {
         if (raw instanceof BunConnection) return await raw.secure(settings, contexts);

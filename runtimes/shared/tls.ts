@@ -10,11 +10,14 @@ import { TlsTransport } from "./tls_transport.ts";
 import { toSocketError } from "./translate.ts";
 import { VerifiedCertificates } from "./verified_certificates.ts";
 
-/** TLS by `node:tls` over any connection of an adapter. */
-export function tlsOverConnection(settings: TlsSettings, contexts: SecureContexts): TlsContext {
+/**
+ * TLS by `node:tls` over any connection of an adapter. `halfClose` says whether it goes on sending when the peer has ended its side: where
+ * it doesn't, and says nothing, what is written then is an error here.
+ */
+export function tlsOverConnection(settings: TlsSettings, contexts: SecureContexts, halfClose = true): TlsContext {
   return {
     async secure(raw) {
-      const connection = new TlsConnection(raw, settings, contexts);
+      const connection = new TlsConnection(raw, settings, contexts, halfClose);
       await connection.secured;
       return connection;
     },
@@ -46,7 +49,7 @@ class TlsConnection extends EventedConnection {
   #pending = 0;
   #mark = 0;
 
-  constructor(raw: RawConnection, settings: TlsSettings, contexts: SecureContexts) {
+  constructor(raw: RawConnection, settings: TlsSettings, contexts: SecureContexts, halfClose: boolean) {
     super();
     this.#raw = raw;
     this.localAddress = raw.localAddress;
@@ -69,6 +72,8 @@ class TlsConnection extends EventedConnection {
     socket.on("end", () => {
       if (this.#handshake !== null) return;
       this.#readEnded = true;
+      if (!halfClose && this.#pending > 0) return this.#gone(this.#endedBefore());
+      if (!halfClose) this.sendEnded = true;
       this.ended();
     });
     socket.on("error", (cause) => {
@@ -177,6 +182,11 @@ class TlsConnection extends EventedConnection {
       const syscall = this.#handshake === null ? "read" : "handshake";
       this.#gone(new SocketError("ECONNRESET", { syscall, address: this.remoteAddress }, detail));
     });
+  }
+
+  #endedBefore(): SocketError {
+    const detail = "the peer ended its side before it had all, and this runtime sends nothing after that";
+    return new SocketError("ECONNRESET", { syscall: "write", address: this.remoteAddress }, detail);
   }
 
   /** The connection is gone, `null` for in order. */

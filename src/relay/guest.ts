@@ -109,8 +109,11 @@ export class Guest {
     };
     const failed = (error: unknown) => done(encodeError(error));
     const finish = async () => {
+      const connection = this.#connections.get(channel);
+      // TLS that was begun here has bytes on their way to the connection, and its own end to send.
+      if (connection !== undefined && connection.request.tls !== connection.tls) await connection.request.close();
       // What the handler has written and not awaited.
-      await this.#connections.get(channel)?.flushed();
+      await connection?.flushed();
       done();
     };
     try {
