@@ -9,7 +9,7 @@ import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { node } from "./node.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream } from "./shared/socket_file.ts";
-import { resolveHost } from "./shared/translate.ts";
+import { localOf, resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { system, turn } from "./shared/system.ts";
 import { systemCapabilities } from "./shared/system_capabilities.ts";
@@ -99,7 +99,7 @@ export const deno: Runtime = {
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
       try {
-        const connection = new DenoConnection(await listener.accept());
+        const connection = new DenoConnection(await listener.accept(), localOf(local));
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
         accepting = null;
@@ -149,7 +149,7 @@ export const deno: Runtime = {
   async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
     try {
       const conn = await Deno.connect("path" in address ? { transport: "unix", path: address.path } : address);
-      const connection = new DenoConnection(conn);
+      const connection = new DenoConnection(conn, null);
       if (noDelay) connection.setNoDelay(true);
       return connection;
     } catch (cause) {
@@ -219,9 +219,10 @@ class DenoConnection implements RawConnection {
   #gone = false;
   #error: SocketError | null = null;
 
-  constructor(conn: DenoConn) {
+  /** `local` is the address of this side; `null` to ask the socket. */
+  constructor(conn: DenoConn, local: Address | null) {
     this.#conn = conn;
-    this.localAddress = toAddress(conn.localAddr);
+    this.localAddress = local ?? toAddress(conn.localAddr);
     this.remoteAddress = toAddress(conn.remoteAddr);
   }
 
