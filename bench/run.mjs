@@ -60,10 +60,9 @@ function chosen(option, names, all) {
 }
 
 /** The servers of a workload in the order in which they run: ours right after the runtime's own, those of no runtime once a round. */
-function serversOf({ ours, peers, cases, firstCaseOnly = [] }, caseName, { peers: wanted, runtimes }) {
-  const isFirst = caseName === Object.keys(cases)[0];
+function serversOf({ ours, peers }, { peers: wanted, runtimes }) {
   const { raw, ...others } = Object.fromEntries(
-    Object.entries(peers).filter(([name]) => wanted?.includes(name) ?? (isFirst || !firstCaseOnly.includes(name))),
+    Object.entries(peers).filter(([name]) => wanted?.includes(name) ?? true),
   );
   const servers = Object.entries({ ...(raw === undefined ? {} : { raw }), ours, ...others });
   const foreign = servers.filter(([, script]) => isForeign(script));
@@ -81,7 +80,7 @@ function serversOf({ ours, peers, cases, firstCaseOnly = [] }, caseName, { peers
  */
 async function measureCase(name, load, setting) {
   const { workload } = setting;
-  const servers = serversOf(workload, name, setting).map((server) => ({ ...server, case: name, rounds: [] }));
+  const servers = serversOf(workload, setting).map((server) => ({ ...server, case: name, rounds: [] }));
   // Starting takes no seconds, and differs more from one time to the next than anything else.
   const rounds = workload.kind === "import" ? Math.max(15, setting.rounds) : setting.rounds;
   for (let round = 0; round < rounds; round++) {

@@ -6,13 +6,11 @@ const SIZES = { "64 B": 64, "1 KiB": 1024, "64 KiB": 65_536 };
 const CONNECTIONS = [64, 1, 1000];
 const DEPTHS = [1, 16];
 
-/** All sizes, numbers of connections and depths; the first is the one that stands for all. */
-const echoes = Object.fromEntries(
-  Object.entries(SIZES).flatMap(([size, bytes]) =>
-    CONNECTIONS.flatMap((connections) =>
-      DEPTHS.map((depth) => [`${size}, ${connections} connections, depth ${depth}`, echo(bytes, connections, depth)])
-    )
-  ),
+/** All sizes, numbers of connections and depths; the first is the one that stands for all, and is measured beside all peers. */
+const [firstEcho, ...otherEchoes] = Object.entries(SIZES).flatMap(([size, bytes]) =>
+  CONNECTIONS.flatMap((connections) =>
+    DEPTHS.map((depth) => [`${size}, ${connections} connections, depth ${depth}`, echo(bytes, connections, depth)])
+  )
 );
 
 const redisTests = { PING: "ping_mbulk", SET: "set", GET: "get", INCR: "incr", LPUSH: "lpush" };
@@ -25,7 +23,7 @@ const redisCases = Object.fromEntries(
 /**
  * `ours` is this package's server, `peers` are what it is compared with; both are scripts for `serverCommand()`. `cases` are the loads,
  * of which a run that is not full takes the first. `address` is what a server is given to serve on, where it doesn't know by itself.
- * `firstCaseOnly` are peers that the other cases leave out. `spread` lets a server use all cores. `seconds` is how much longer than usual a load runs. `kind` is another way of measuring.
+ * `spread` lets a server use all cores. `seconds` is how much longer than usual a load runs. `kind` is another way of measuring.
  */
 export const WORKLOADS = {
   tcp: {
@@ -44,9 +42,14 @@ export const WORKLOADS = {
       "ThreadingTCPServer": "python_stream.py threading echo",
       "ForkingTCPServer": "python_stream.py forking echo",
     },
-    // Of little use as a bar, and a thousand processes take their time.
-    firstCaseOnly: ["ThreadingTCPServer", "ForkingTCPServer"],
-    cases: echoes,
+    cases: Object.fromEntries([firstEcho]),
+  },
+  sizes: {
+    title: "TCP echo: sizes, connections, depths",
+    what: "As TCP echo.",
+    ours: "ours.ts",
+    peers: { "raw": "raw.ts", "forEach": "ours_for_each.ts" },
+    cases: Object.fromEntries(otherEchoes),
   },
   lines: {
     title: "Lines",
