@@ -93,13 +93,14 @@ export const deno: Runtime = {
       throw explain(cause, "listen", address);
     }
     const local = toAddress(listener.addr);
+    const shared = localOf(local);
     let accepting: Promise<void> | null = null;
     let closed = false;
     let failed = false;
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
       try {
-        const connection = new DenoConnection(await listener.accept(), localOf(local));
+        const connection = new DenoConnection(await listener.accept(), shared);
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
         accepting = null;

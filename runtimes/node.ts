@@ -199,7 +199,7 @@ class ChunkReader {
 /** The end of a Unix connection that has bound no name. */
 const UNNAMED: Address = { transport: "unix", path: "" };
 const EMPTY = new Uint8Array(0);
-/** What libuv is given at once; it encodes this much without allocating. */
+/** Node encodes up to 16 KiB on its stack; a character takes three bytes at most. */
 const LONGEST_TEXT = 4096;
 const CONNECTION = Symbol("connection");
 /** What is not documented: where it isn't what is expected, a large write shows no progress before its end. */

@@ -241,9 +241,12 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    */
   write(data: Uint8Array | string): void | Promise<void> {
     const raw = this.#raw;
-    const pending = typeof data === "string" && raw.writeText !== undefined ? raw.writeText(data) : raw.write(toBytes(data));
+    let bytes: Uint8Array | null = null;
+    let pending: void | Promise<void>;
+    if (typeof data === "string" && raw.writeText !== undefined) pending = raw.writeText(data);
+    else pending = raw.write(bytes = toBytes(data));
     if (pending === undefined) return;
-    this.#watch?.wrote(toBytes(data).length);
+    this.#watch?.wrote((bytes ?? toBytes(data)).length);
     if (this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
     const timed = this.#within(new Deadline(), "write", pending);
