@@ -24,10 +24,10 @@ const CLIENTS = { chunks: overTcp, lines: overTcp, datagrams: overUdp, connectio
 /** What a message costs the server at most. Its bytes are those on the JavaScript heap, which the chunks themselves are not. */
 const BOUNDS = {
   chunks: { bytes: 1400, promises: 3 },
-  lines: { bytes: 2800, promises: 3 },
+  lines: { bytes: 2400, promises: 3 },
   datagrams: { bytes: 2000, promises: 1 },
   /** Of one message each. */
-  connections: { bytes: 17_000, promises: 22 },
+  connections: { bytes: 14_000, promises: 15 },
 };
 
 void test("cost: importing the package asks for nothing that the runtime has yet to load", () => {
