@@ -11,6 +11,8 @@ const PATH_OFFSET = 2;
 /** `struct sockaddr_un` has 110 bytes on Linux and 106 on macOS. */
 const ADDRESS_SIZE = 110;
 const AF_UNIX = 1;
+const EINTR = 4;
+const EAGAIN = MACOS ? 35 : 11;
 /** Datagrams that are received without giving the event loop a turn. */
 const BUDGET = 64;
 
@@ -162,9 +164,8 @@ class UnixDatagramSocket implements RawDatagramSocket {
   #take(): RawDatagram | null {
     const size = this.#system.receive();
     if (size < 0) {
-      const error = systemError(size, "recv", this.address);
-      if (error.code === "EAGAIN" || error.code === "EINTR") return null;
-      throw error;
+      if (-size === EAGAIN || -size === EINTR) return null;
+      throw systemError(size, "recv", this.address);
     }
     const kept = this.#buffer.length - 1;
     return { data: this.#buffer.slice(0, Math.min(size, kept)), address: this.#senderAddress(), truncated: size > kept };
@@ -175,12 +176,18 @@ class UnixDatagramSocket implements RawDatagramSocket {
     if (length <= PATH_OFFSET) return null;
     const from = this.#from;
     const last = this.#sender;
-    if (last !== null && last.bytes.length === length && last.bytes.every((byte, i) => byte === from[i])) return last.address;
+    if (last !== null && last.bytes.length === length && startsWith(from, last.bytes)) return last.address;
     const path = decodePath(from.subarray(0, length));
     if (path === "") return null;
     this.#sender = { bytes: from.slice(0, length), address: { transport: "unixgram", path } };
     return this.#sender.address;
   }
+}
+
+/** Not `every()`: a function called for each byte is noticed. */
+function startsWith(bytes: Uint8Array, start: Uint8Array): boolean {
+  for (let i = 0; i < start.length; i++) if (bytes[i] !== start[i]) return false;
+  return true;
 }
 
 /** A path as `struct sockaddr_un`. */
