@@ -176,6 +176,24 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     });
   });
 
+  it("a reply may be longer than maxPacketSize, and text or part of a buffer", async () => {
+    const bytes = new Uint8Array(60_000).map((_, i) => i * 31 + (i >> 8));
+    const replies = new Map<string, Uint8Array | string>([
+      ["long", bytes],
+      ["part", bytes.subarray(7, 100)],
+      ["text", "grüße"],
+      ["nothing", ""],
+      ["longer", bytes.subarray(1)],
+    ]);
+    await serving(handler((datagram) => datagram.reply(replies.get(text(datagram.data))!)), async (server, client) => {
+      for (const [name, reply] of replies) {
+        await client.send(name);
+        assertEquals(Buffer.compare((await client.receive()).data, Buffer.from(reply as Uint8Array)), 0, name);
+      }
+      assertEquals(server.errors, []);
+    }, { maxPacketSize: 512 });
+  });
+
   it("a datagram is a Uint8Array that the handler may keep and change", async () => {
     const kept: Uint8Array[] = [];
     const Handler = handler(async (datagram) => {
