@@ -48,7 +48,7 @@ export const WORKLOADS = {
     title: "TCP echo: sizes, connections, depths",
     what: "As TCP echo.",
     ours: "ours.ts",
-    peers: { "raw": "raw.ts", "forEach": "ours_for_each.ts" },
+    peers: { "raw": "raw.ts", "forEach": "ours_for_each.ts", "readInto": "ours_read_into.ts echo" },
     cases: Object.fromEntries(otherEchoes),
   },
   lines: {
@@ -76,7 +76,7 @@ export const WORKLOADS = {
     title: "Bulk to the server",
     what: "As much as the server reads, over 4 connections; a message is 64 KiB.",
     ours: "ours_handlers.ts sink",
-    peers: { raw: "raw_handlers.ts sink" },
+    peers: { raw: "raw_handlers.ts sink", readInto: "ours_read_into.ts sink" },
     cases: { "": bulk(4, "send") },
   },
   bulk_out: {
@@ -216,6 +216,7 @@ export const SHORT = { workloads: ["tcp", "lines", "udp", "import"], runtimes: [
 export const PEERS = {
   "raw": "the runtime's own API",
   "forEach": "this package with that method in place of `for await`",
+  "readInto": "this package with that method and one buffer for each connection",
   "StreamRequestHandler": "this package with `rfile` and `wfile`",
   "node:net": "that module in the same runtime",
   "web streams": "those of the runtime's connections",

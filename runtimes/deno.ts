@@ -198,6 +198,8 @@ class DenoConnection implements RawConnection {
   /** What is read into; the chunks that came before are at its beginning, and their receivers'. */
   #buffer: Uint8Array | null = null;
   #filled = 0;
+  /** What is read into instead, when its reader has brought it. */
+  #into: Uint8Array | null = null;
   #reading = false;
   // Made once: no closure for each read and each write.
   #arrived = (size: number | null): void => this.#received(size);
@@ -239,7 +241,7 @@ class DenoConnection implements RawConnection {
     return this.#readEnded;
   }
 
-  receive(receiver: Receiver): Uint8Array | null | undefined {
+  receive(receiver: Receiver, into: Uint8Array | null = null): Uint8Array | null | undefined {
     const chunk = this.#ahead;
     if (chunk !== null && !this.#closing) {
       this.#ahead = null;
@@ -251,7 +253,7 @@ class DenoConnection implements RawConnection {
     if (this.#gone) throw this.#closeError("read");
     if (this.#receiver !== null) throw alreadyReading();
     this.#receiver = receiver;
-    if (!this.#reading) this.#read();
+    if (!this.#reading) this.#read(into);
   }
 
   write(bytes: Uint8Array): void | Promise<void> {
@@ -304,10 +306,16 @@ class DenoConnection implements RawConnection {
     this.#conn.unref();
   }
 
-  #read(): void {
+  #read(into: Uint8Array | null): void {
     this.#reading = true;
+    this.#into = into;
+    this.#conn.read(into ?? this.#free()).then(this.#arrived, this.#lost);
+  }
+
+  /** What is free of the buffer. */
+  #free(): Uint8Array {
     const buffer = this.#buffer ??= new Uint8Array(this.#size);
-    this.#conn.read(this.#filled === 0 ? buffer : buffer.subarray(this.#filled)).then(this.#arrived, this.#lost);
+    return this.#filled === 0 ? buffer : buffer.subarray(this.#filled);
   }
 
   #received(size: number | null): void {
@@ -320,7 +328,9 @@ class DenoConnection implements RawConnection {
       return this.#tell(null);
     }
     this.bytesRead += size;
-    this.#tell(this.#cut(this.#buffer!, size));
+    const into = this.#into;
+    this.#into = null;
+    this.#tell(into === null ? this.#cut(this.#buffer!, size) : into.subarray(0, size));
     if (this.#watching) this.#readAhead();
   }
 
@@ -359,7 +369,7 @@ class DenoConnection implements RawConnection {
   }
 
   #readAhead(): void {
-    if (this.#ahead === null && !this.#reading && !this.#readEnded && !this.#closing && !this.#gone) this.#read();
+    if (this.#ahead === null && !this.#reading && !this.#readEnded && !this.#closing && !this.#gone) this.#read(null);
   }
 
   #write(bytes: Uint8Array): Promise<void> {

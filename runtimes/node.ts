@@ -141,7 +141,7 @@ export const node: Runtime = {
  */
 function accepted(socket: net.Socket, local: Address | null): NodeConnection {
   const connection = new NodeConnection(socket, local);
-  if (!readInto(socket, new ChunkReader(connection))) {
+  if (!useBuffer(socket, new ChunkReader(connection))) {
     // A plain Uint8Array, as the other way gives.
     socket.on("data", (chunk: Uint8Array) => {
       connection.received(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
@@ -153,7 +153,7 @@ function accepted(socket: net.Socket, local: Address | null): NodeConnection {
 /** What `net.Socket` keeps its `onread` option as; `null` before one was looked at. */
 let onread: { buffer?: symbol; callback?: symbol } | null = null;
 
-function readInto(socket: net.Socket, { buffer, callback }: ChunkReader): boolean {
+function useBuffer(socket: net.Socket, { buffer, callback }: ChunkReader): boolean {
   const fields = socket as unknown as Record<symbol, unknown> & { _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null };
   if (onread === null) {
     const symbols = Object.getOwnPropertySymbols(socket);
@@ -169,13 +169,16 @@ function readInto(socket: net.Socket, { buffer, callback }: ChunkReader): boolea
   return true;
 }
 
-/** A copy of so many bytes is not cleared before it is written to: clearing 64 KiB takes longer than all else that is done with them. */
+/** Memory for so many bytes is not cleared before it is written to: clearing 64 KiB takes longer than all else that is done with them. */
 const LARGE = 8192;
 
-function copyLarge(buffer: Uint8Array, size: number): Uint8Array {
-  const copy = new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
-  copy.set(size === buffer.length ? buffer : buffer.subarray(0, size));
-  return copy;
+function allocate(size: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
+}
+
+function copyInto(into: Uint8Array, buffer: Uint8Array, size: number): Uint8Array {
+  into.set(size === buffer.length ? buffer : buffer.subarray(0, size));
+  return size === into.length ? into : into.subarray(0, size);
 }
 
 /** The `onread` option of a socket: passes on what it reads. */
@@ -191,7 +194,9 @@ class ChunkReader {
   }
   // A closure, since looking the connection up on the socket costs about a microsecond a chunk.
   readonly callback = (size: number): boolean => {
-    this.connection.received(size < LARGE ? this.buffer.slice(0, size) : copyLarge(this.buffer, size));
+    const into = this.connection.into(size);
+    if (into !== null) this.connection.received(copyInto(into, this.buffer, size));
+    else this.connection.received(size < LARGE ? this.buffer.slice(0, size) : copyInto(allocate(size), this.buffer, size));
     return true;
   };
 }

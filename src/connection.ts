@@ -68,6 +68,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #closes: Deadline | undefined;
   /** A read that timed out and is still under way: the next `read()` takes over its chunk, so that nothing is lost. */
   #unclaimed: Promise<Uint8Array | null> | null = null;
+  /** What was longer than the buffer of a `readInto()`. */
+  #rest: Uint8Array | null = null;
   #reading = false;
   #ended = false;
   #error: SocketError | null = null;
@@ -186,8 +188,37 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * @throws {TypeError} When another `read` is waiting.
    */
   read(): Promise<Uint8Array | null> {
-    if (this.#timeout === 0 && this.#unclaimed === null) return this.#pull.read();
-    return this.#timedRead();
+    return this.#direct ? this.#pull.read() : this.#timedRead();
+  }
+
+  /**
+   * Reads what comes next into memory of the caller's: `recv_into` of Python's sockets. Where chunks are large, this is the fastest way to
+   * read on Deno and Node, which need no new memory for each then; on Bun the bytes are copied.
+   *
+   * @param buffer Where to put it, from its beginning. It must be left alone until the promise is settled.
+   * @returns How many bytes it was, 1 at least, or `null` when the peer has ended its side.
+   * @throws {SocketError} As `read()`. After `ETIMEDOUT` nothing is put into the buffer any more.
+   * @throws {TypeError} When another read is waiting, or the buffer is no `Uint8Array`.
+   * @throws {RangeError} When the buffer has no room.
+   *
+   * @example
+   * ```ts
+   * import { serve } from "@sockets/server";
+   *
+   * const server = await serve("tcp://127.0.0.1:0", async (conn) => {
+   *   const buffer = new Uint8Array(65_536);
+   *   for (let size; (size = await conn.readInto(buffer)) !== null;) await conn.write(buffer.subarray(0, size));
+   * });
+   * await server.serverClose();
+   * ```
+   */
+  readInto(buffer: Uint8Array): Promise<number | null> {
+    if (!(buffer instanceof Uint8Array)) {
+      return Promise.reject(new TypeError(`buffer must be a Uint8Array, got ${String(buffer)}`));
+    }
+    if (buffer.length === 0) return Promise.reject(new RangeError("buffer must have room for a byte at least"));
+    const size = (chunk: Uint8Array | null) => chunk === null ? null : this.#putInto(buffer, chunk);
+    return this.#direct ? this.#pull.readInto(buffer, size) : this.#timedRead().then(size);
   }
 
   /**
@@ -225,7 +256,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * @throws {TypeError} When another read is waiting.
    */
   receive(receiver: Receiver): Uint8Array | null | undefined {
-    if (this.#timeout === 0 && this.#unclaimed === null) return this.#raw.receive(receiver);
+    if (this.#direct) return this.#raw.receive(receiver);
     this.#timedRead().then((chunk) => receiver.received(chunk), (error) => receiver.failed(error));
   }
 
@@ -339,7 +370,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (raw.tls !== null) throw new TypeError("startTls(): the connection has TLS already");
     if (raw.reading || this.#unclaimed !== null) throw alreadyReading();
     const { bytesRead, bytesWritten } = raw;
-    const readAhead = this.#readers?.reduce((sum, { buffered }) => sum + buffered, 0) ?? 0;
+    const rest = this.#rest?.length ?? 0;
+    const readAhead = this.#readers?.reduce((sum, { buffered }) => sum + buffered, rest) ?? rest;
     // Until the handshake is done nothing of the program's gets through, neither in the clear nor in its midst.
     const handshaking = new HandshakingConnection(raw);
     this.#use(handshaking);
@@ -426,8 +458,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
     const iterator: AsyncIterableIterator<Uint8Array> = {
       next: () => {
-        if (this.#timeout === 0 && this.#unclaimed === null) return this.#pull.next();
-        return this.#timedRead().then(toResult);
+        return this.#direct ? this.#pull.next() : this.#timedRead().then(toResult);
       },
       [Symbol.asyncIterator]: () => iterator,
     };
@@ -456,8 +487,26 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     this.#pull = new Pull(raw);
   }
 
+  /** Whether a read has nothing to do but to wait for the next chunk, for as long as that takes. */
+  get #direct(): boolean {
+    return this.#timeout === 0 && this.#unclaimed === null && this.#rest === null;
+  }
+
+  #putInto(buffer: Uint8Array, chunk: Uint8Array): number {
+    const size = Math.min(buffer.length, chunk.length);
+    if (chunk.buffer === buffer.buffer && chunk.byteOffset === buffer.byteOffset) return size;
+    if (size < chunk.length) this.#rest = chunk.subarray(size);
+    buffer.set(size < chunk.length ? chunk.subarray(0, size) : chunk);
+    return size;
+  }
+
   async #timedRead(): Promise<Uint8Array | null> {
     if (this.#reading) throw alreadyReading();
+    if (this.#rest !== null) {
+      const rest = this.#rest;
+      this.#rest = null;
+      return rest;
+    }
     this.#reading = true;
     const read = this.#unclaimed ??= this.#pull.read();
     // Only a timeout leaves the read unclaimed; it must not become an unhandled rejection then.

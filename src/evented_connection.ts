@@ -23,6 +23,8 @@ export abstract class EventedConnection implements RawConnection {
   #onclose: ((error: SocketError | null) => void) | null = null;
   /** Who waits for a chunk. */
   #receiver: Receiver | null = null;
+  /** Where it wants it. */
+  #into: Uint8Array | null = null;
   #chunks: Uint8Array[] | null = null;
   #held = 0;
   #paused = false;
@@ -67,7 +69,7 @@ export abstract class EventedConnection implements RawConnection {
     return this.#ended;
   }
 
-  receive(receiver: Receiver): Uint8Array | null | undefined {
+  receive(receiver: Receiver, into: Uint8Array | null = null): Uint8Array | null | undefined {
     const chunks = this.#chunks;
     if (chunks !== null && chunks.length > 0) {
       const chunk = chunks.shift()!;
@@ -81,6 +83,13 @@ export abstract class EventedConnection implements RawConnection {
     if (this.#receiver !== null) throw alreadyReading();
     if (this.#paused) this.watch();
     this.#receiver = receiver;
+    this.#into = into;
+  }
+
+  /** The memory that a chunk of so many bytes goes into; `null` when it is to have its own. */
+  into(size: number): Uint8Array | null {
+    const into = this.#receiver === null ? null : this.#into;
+    return into === null || into.length < size ? null : into;
   }
 
   closeWrite(): void | Promise<void> {

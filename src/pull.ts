@@ -3,10 +3,12 @@ import type { Receiver } from "./runtime.ts";
 
 /** What tells a receiver of its next chunk, as {@linkcode RawConnection.receive} does. */
 export interface ChunkSource {
-  receive(receiver: Receiver): Uint8Array | null | undefined;
+  receive(receiver: Receiver, into?: Uint8Array): Uint8Array | null | undefined;
 }
 
-type Pulled = Uint8Array | null | IteratorResult<Uint8Array>;
+type Pulled = Uint8Array | null | IteratorResult<Uint8Array> | number;
+/** What a promise is resolved with for a chunk. */
+type As = (chunk: Uint8Array | null) => Pulled;
 
 const DONE: IteratorResult<Uint8Array> = { done: true, value: undefined };
 
@@ -15,8 +17,7 @@ export class Pull implements Receiver {
   #source: ChunkSource;
   /** Of the promise that waits. It is rejected through it too: one closure less for each. */
   #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
-  /** Whether it is `next()` that waits. */
-  #iterating = false;
+  #as: As = asIs;
 
   /** @param source Where the chunks come from. */
   constructor(source: ChunkSource) {
@@ -25,17 +26,22 @@ export class Pull implements Receiver {
 
   /** The next chunk, or `null` at the end of the stream. */
   read(): Promise<Uint8Array | null> {
-    return this.#pull(false) as Promise<Uint8Array | null>;
+    return this.#pull(asIs) as Promise<Uint8Array | null>;
   }
 
   /** The same for a `for await` loop: resolving the loop's own result saves a promise and a turn for every chunk. */
   next(): Promise<IteratorResult<Uint8Array>> {
-    return this.#pull(true) as Promise<IteratorResult<Uint8Array>>;
+    return this.#pull(toResult) as Promise<IteratorResult<Uint8Array>>;
+  }
+
+  /** What `as` makes of the next chunk, which may have been put into `into`. */
+  readInto(into: Uint8Array, as: (chunk: Uint8Array | null) => number | null): Promise<number | null> {
+    return this.#pull(as, into) as Promise<number | null>;
   }
 
   /** The chunk has come. */
   received(chunk: Uint8Array | null): void {
-    this.#settle(this.#iterating ? toResult(chunk) : chunk);
+    this.#settle(this.#as(chunk));
   }
 
   /** None will come. */
@@ -43,15 +49,15 @@ export class Pull implements Receiver {
     this.#settle(Promise.reject(error));
   }
 
-  #pull(iterating: boolean): Promise<Pulled> {
+  #pull(as: As, into?: Uint8Array): Promise<Pulled> {
     if (this.#resolve !== null) return Promise.reject(alreadyReading());
     try {
-      const chunk = this.#source.receive(this);
-      if (chunk !== undefined) return Promise.resolve(iterating ? toResult(chunk) : chunk);
+      const chunk = this.#source.receive(this, into);
+      if (chunk !== undefined) return Promise.resolve(as(chunk));
     } catch (error) {
       return Promise.reject(error);
     }
-    this.#iterating = iterating;
+    this.#as = as;
     return new Promise((resolve) => this.#resolve = resolve);
   }
 
@@ -60,6 +66,10 @@ export class Pull implements Receiver {
     this.#resolve = null;
     resolve?.(result);
   }
+}
+
+function asIs(chunk: Uint8Array | null): Uint8Array | null {
+  return chunk;
 }
 
 /** What an iterator's `next()` gives for a chunk. */

@@ -142,10 +142,12 @@ export interface RawConnection {
    * The next chunk, which the caller owns, or `null` at the end of the stream, if it is there already; `undefined` when `receiver` will be
    * told, later and once. At most one waits at a time. Not a promise: of those a program needs none when it acts on each chunk at once.
    *
+   * Where that saves something, the chunk is put into `into`, if there is one and it fits, and is a view of it then.
+   *
    * @throws {SocketError} When the connection is lost or was closed here.
    * @throws {TypeError} When another waits.
    */
-  receive(receiver: Receiver): Uint8Array | null | undefined;
+  receive(receiver: Receiver, into?: Uint8Array): Uint8Array | null | undefined;
   /**
    * Sends bytes, after all that was sent before. Returns nothing when they have been taken, else a promise; until it resolves
    * the bytes must not be changed. Its rejection counts as handled (see `Connection.write`).

@@ -6,6 +6,7 @@ import {
   BaseRequestHandler,
   type Connection,
   type InetAddress,
+  type RequestHandlerClass,
   SocketError,
   StreamRequestHandler,
   SystemExit,
@@ -20,6 +21,15 @@ const SERVERS: { [transport in Adapter["transport"]]: { [mode: string]: typeof T
   tcp: { sequential: TCPServer, async: AsyncTCPServer },
   unix: { sequential: UnixStreamServer, async: AsyncUnixStreamServer },
 };
+
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+/** Echoes through a buffer with room for so many bytes. */
+const intoHandler = (room: number) =>
+  handler(async (conn) => {
+    const buffer = new Uint8Array(room);
+    for (let size; (size = await conn.readInto(buffer)) !== null;) await conn.write(buffer.subarray(0, size));
+  });
 
 for (const adapter of [...adapters, ...tlsAdapters]) {
   for (const [mode, Server] of Object.entries(SERVERS[adapter.transport])) cases(adapter, mode, Server);
@@ -41,8 +51,12 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
       }
     }));
 
-  const ForEachHandler = handler((conn) => conn.forEach((chunk) => conn.write(chunk)));
-  for (const [way, Handler] of [["", EchoHandler], ["forEach: ", ForEachHandler]] as const) {
+  const ways: [string, RequestHandlerClass][] = [
+    ["", EchoHandler],
+    ["forEach: ", handler((conn) => conn.forEach((chunk) => conn.write(chunk)))],
+    ...[999, 65_536].map((room): [string, RequestHandlerClass] => [`readInto ${room} bytes: `, intoHandler(room)]),
+  ];
+  for (const [way, Handler] of ways) {
     it(`${way}8 MiB come back byte for byte, and the end after them`, () =>
       serving(adapter, Server, Handler, async (server) => {
         const client = await adapter.open(server);
@@ -146,6 +160,66 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
       await until(() => codes.length === 3);
     });
     assertEquals(codes, ["ETIMEDOUT", "TypeError", "ECONNABORTED"]);
+  });
+
+  it("readInto: it fills no more than the buffer, and what is left comes first, whoever reads next", async () => {
+    const Handler = handler(async (conn) => {
+      const memory = new Uint8Array(8).fill(46);
+      const first = await conn.readInto(memory.subarray(2, 5));
+      await conn.write(`${first} ${text(memory)} `);
+      await conn.readInto(memory.subarray(7));
+      await conn.write(`${text(memory)} `);
+      await conn.write(text((await conn.read())!));
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("abcdefgh");
+      await client.end();
+      assertEquals(text(await client.readAll()), "3 ..abc... ..abc..d efgh");
+    });
+  });
+
+  it("readInto: after a timeout the buffer is left alone, and nothing is lost", async () => {
+    const reads: unknown[] = [];
+    const timedOut = gate();
+    const buffer = new Uint8Array(4);
+    const Handler = handler(async (conn) => {
+      conn.timeout = 20;
+      await conn.readInto(buffer).catch(({ code }) => reads.push(code));
+      timedOut.resolve();
+      conn.timeout = 0;
+      await until(() => conn.bytesRead > 0);
+      reads.push([...buffer]);
+      const other = new Uint8Array(2);
+      for (let size; (size = await conn.readInto(other)) !== null;) reads.push(text(other.subarray(0, size)));
+      reads.push([...buffer]);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await timedOut.promise;
+      await client.write("abc");
+      await client.end();
+      await client.readAll();
+    });
+    assertEquals(reads, ["ETIMEDOUT", [0, 0, 0, 0], "ab", "c", [0, 0, 0, 0]]);
+  });
+
+  it("readInto: a second reader, no room, and what is no buffer are errors; closing ends it", async () => {
+    const codes: string[] = [];
+    const Handler = handler(async (conn) => {
+      const noted = (error: unknown) => void codes.push(error instanceof SocketError ? error.code : (error as Error).name);
+      await conn.readInto(new Uint8Array(0)).catch(noted);
+      await conn.readInto("buffer" as never).catch(noted);
+      const waiting = conn.readInto(new Uint8Array(1));
+      await conn.readInto(new Uint8Array(1)).catch(noted);
+      void conn.close();
+      await waiting.catch(noted);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      await adapter.open(server);
+      await until(() => codes.length === 4);
+    });
+    assertEquals(codes, ["RangeError", "TypeError", "TypeError", "ECONNABORTED"]);
   });
 
   it("a peer that has ended its side still gets everything", async () => {

@@ -454,6 +454,24 @@ it("STARTTLS: what was read ahead in the clear ends the connection and reaches n
   });
 });
 
+it("STARTTLS: what readInto() had no room for ends it too, or is no handshake where the kernel still has it", async () => {
+  let secured = false;
+  const Handler = handler(async (conn) => {
+    await conn.readInto(new Uint8Array(10));
+    await conn.startTls(local());
+    secured = true;
+  });
+  await plainServing(Handler, async (server) => {
+    const client = await openSocket(server.serverAddress);
+    await client.write("STARTTLS\r\nMAIL FROM:<mallory>\r\n");
+    await client.readAll();
+    await until(() => server.errors.length === 1);
+    assertEquals((server.errors[0] as SocketError).code, "EPROTO");
+    assertEquals(secured, false);
+    await client.end().catch(() => {});
+  });
+});
+
 it("STARTTLS: what comes in the clear behind the request, in a packet of its own, is no handshake", async () => {
   const seen: string[] = [];
   await plainServing(mailHandler(local(), seen), async (server) => {
