@@ -154,7 +154,7 @@ const KINDS = {
     await honest();
     const { p99: quiet } = await honest();
     // It has what the client leaves of their core: how long the client waits is to be the server's affair, and not the scheduler's.
-    const attacking = start(["nice", "-n", 19, ...attack(address, 3 * seconds).command], cores?.load);
+    const attacking = start(["chrt", "--idle", 0, ...attack(address, 3 * seconds).command], cores?.load);
     // Some say when all their connections are there.
     await Promise.race([new Promise((resolve) => attacking.onOutput = resolve), attacking.ended, sleep(seconds * 1000)]);
     const { p99 } = await honest();

@@ -188,7 +188,7 @@ export const WORKLOADS = {
     title: "Under attack",
     what:
       "One client echoes 64 bytes, and how long that takes while others attack is compared with how long it takes without them. " +
-      "Attackers and client share a core, of which the client has as much as it wants (nice 19); the server has its own.",
+      "Attackers and client share a core, of which the client has all that it wants (SCHED_IDLE); the server has its own.",
     ours: "ours_handlers.ts attacked",
     peers: { raw: "raw_handlers.ts attacked" },
     cases: {

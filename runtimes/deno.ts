@@ -137,6 +137,8 @@ export const deno: Runtime = {
           if (accepting !== null) break;
         }
         end();
+        // It may have taken one meanwhile.
+        await accepting;
       },
       async close() {
         end();

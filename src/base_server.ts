@@ -159,6 +159,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #suspended = false;
   /** Whether the loop is to handle what waits before it ends. */
   #emptying = false;
+  /** Whether more may come until it has stopped listening. */
+  #stopping = false;
   /** Made when somebody asks for it. */
   #drainController: AbortController | null = null;
   /** What ends the loop with an error: a handler's {@linkcode SystemExit}, or what `handleError` threw. */
@@ -283,9 +285,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (signal?.aborted) this.#shutdownRequested = true;
     try {
       if (!this.#shutdownRequested) await this.activate();
-      while (
-        (!this.#shutdownRequested || (this.#emptying && this.waiting > 0)) && this.#failure === null && this.#activated !== null
-      ) {
+      while (!this.#isToEnd()) {
         const held = this.#suspended && !this.#emptying;
         if (held || this.full) {
           if (!held) this.#paused++;
@@ -405,9 +405,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (serving !== null) this.#shutdownRequested = true;
     if (drain !== undefined) {
       this.#emptying = drain > 0 && serving !== null;
-      await this.#activated?.catch(() => {});
-      await this.stopListening();
-      this.#wake();
+      this.#stopping = true;
+      try {
+        await this.#activated?.catch(() => {});
+        await this.stopListening();
+      } finally {
+        this.#stopping = false;
+        this.#wake();
+      }
       await this.#drain(drain);
     }
     this.#wake();
@@ -723,6 +728,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected handleArrived(taken: [R, Address | null]): boolean {
     void this.#handle(taken);
     return !this.#shutdownRequested && !this.#suspended && !this.full && this.#failure === null && this.#activated !== null;
+  }
+
+  /** Whether the loop has nothing more to do. */
+  #isToEnd(): boolean {
+    if (this.#failure !== null || this.#activated === null) return true;
+    return this.#shutdownRequested && !(this.#emptying && (this.#stopping || this.waiting > 0));
   }
 
   /** Passes over an error of `getRequest()` that says nothing of the next request. */

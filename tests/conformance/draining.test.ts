@@ -58,6 +58,33 @@ for (const adapter of adapters) {
       await server.serverClose();
     }));
 
+  for (const [mode, Server] of Object.entries({ "one at a time": Plain, "concurrently": Async })) {
+    test(`${name}: who is taken from the kernel while the server stops listening is served, ${mode}`, () => {
+      const begun = gate();
+      const end = gate();
+      class Stopping extends (Server as typeof TCPServer) {
+        protected override async stopListening(): Promise<void> {
+          begun.resolve();
+          await end.promise;
+          await super.stopListening();
+        }
+      }
+      return serving(adapter, Stopping as typeof TCPServer, EchoHandler, async (server) => {
+        const closing = server.serverClose({ drain: 60_000 });
+        await begun.promise;
+        for (const text of ["one", "two", "three"]) {
+          const client = await open(server);
+          await client.write(text);
+          await client.end();
+          assertEquals(new TextDecoder().decode(await client.readAll()), text);
+        }
+        end.resolve();
+        await closing;
+        assertEquals(server.stats.accepted, 3);
+      });
+    });
+  }
+
   test(`${name}: a handler hears by drainSignal that the server drains, and its last words arrive`, () => {
     const begun = gate();
     const Waiting = handler(async (connection, { server }) => {
