@@ -82,6 +82,18 @@ function cases(adapter: Adapter, mode: Mode): void {
   );
 
   it(
+    "readInto: what is sent comes back byte for byte",
+    during(async (_server, begin) => {
+      const client = await begin("into");
+      const sent = new Uint8Array(100_000).map((_, i) => i * 31 + (i >> 8));
+      const received = client.readAll();
+      await client.write(sent);
+      await client.end();
+      assertEquals(Buffer.compare(await received, sent), 0);
+    }),
+  );
+
+  it(
     "a chunk is a Uint8Array that the handler may keep and change",
     during(async (server, begin) => {
       const client = await begin("keep");

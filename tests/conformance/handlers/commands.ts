@@ -5,7 +5,7 @@ import { BaseRequestHandler, type SocketError } from "@sockets/server";
 class Told extends Error {}
 
 /** Commands that begin with an answer; those that the handler does not begin by writing. */
-export const ANSWERED: Set<string> = new Set(["echo", "keep", "count", "watch", "close", "deaf", "streams"]);
+export const ANSWERED: Set<string> = new Set(["echo", "into", "keep", "count", "watch", "close", "deaf", "streams"]);
 
 export default class Commands extends BaseRequestHandler {
   override async handle(): Promise<void> {
@@ -19,6 +19,11 @@ export default class Commands extends BaseRequestHandler {
       case "echo":
         for await (const chunk of request) await request.write(chunk);
         return;
+      case "into": {
+        const buffer = new Uint8Array(999);
+        for (let size; (size = await request.readInto(buffer)) !== null;) await request.write(buffer.subarray(0, size));
+        return;
+      }
       case "keep": {
         const chunks: Uint8Array[] = [];
         for await (const chunk of request) {
