@@ -322,6 +322,8 @@ class DenoConnection implements RawConnection {
 
   #received(size: number | null): void {
     this.#reading = false;
+    const into = this.#into;
+    this.#into = null;
     if (this.#closing) return this.#tell(this.#closeError("read"));
     if (size === null) {
       this.#readEnded = true;
@@ -330,8 +332,6 @@ class DenoConnection implements RawConnection {
       return this.#tell(null);
     }
     this.bytesRead += size;
-    const into = this.#into;
-    this.#into = null;
     this.#tell(into === null ? this.#cut(this.#buffer!, size) : into.subarray(0, size));
     if (this.#watching) this.#readAhead();
   }

@@ -194,9 +194,8 @@ class ChunkReader {
   }
   // A closure, since looking the connection up on the socket costs about a microsecond a chunk.
   readonly callback = (size: number): boolean => {
-    const into = this.connection.into(size);
-    if (into !== null) this.connection.received(copyInto(into, this.buffer, size));
-    else this.connection.received(size < LARGE ? this.buffer.slice(0, size) : copyInto(allocate(size), this.buffer, size));
+    const into = this.connection.into(size) ?? (size < LARGE ? null : allocate(size));
+    this.connection.received(into === null ? this.buffer.slice(0, size) : copyInto(into, this.buffer, size));
     return true;
   };
 }

@@ -5,7 +5,7 @@ import { checkTimeout, Deadline } from "./deadline.ts";
 import { type EndReason, inOrder } from "./end_reason.ts";
 import { SocketError } from "./errors.ts";
 import type { ProxyHeader } from "./proxy_protocol.ts";
-import { forEachChunk, Pull, toResult } from "./pull.ts";
+import { asIs, forEachChunk, Pull, toResult } from "./pull.ts";
 import type { RawConnection, Receiver } from "./runtime.ts";
 import type { BufferedReader } from "./stream_reader.ts";
 import { HandshakingConnection, startTls, type TlsConnectOptions, type TlsInfo, type TlsOptions } from "./tls.ts";
@@ -188,7 +188,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * @throws {TypeError} When another `read` is waiting.
    */
   read(): Promise<Uint8Array | null> {
-    return this.#direct ? this.#pull.read() : this.#timedRead();
+    return this.#direct ? this.#pull.read() : this.#timedRead(asIs);
   }
 
   /**
@@ -218,7 +218,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     }
     if (buffer.length === 0) return Promise.reject(new RangeError("buffer must have room for a byte at least"));
     const size = (chunk: Uint8Array | null) => chunk === null ? null : this.#putInto(buffer, chunk);
-    return this.#direct ? this.#pull.readInto(buffer, size) : this.#timedRead().then(size);
+    return this.#direct ? this.#pull.readInto(buffer, size) : this.#timedRead(size);
   }
 
   /**
@@ -257,7 +257,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    */
   receive(receiver: Receiver): Uint8Array | null | undefined {
     if (this.#direct) return this.#raw.receive(receiver);
-    this.#timedRead().then((chunk) => receiver.received(chunk), (error) => receiver.failed(error));
+    this.#timedRead(asIs).then((chunk) => receiver.received(chunk), (error) => receiver.failed(error));
   }
 
   /**
@@ -457,9 +457,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** Reads chunk by chunk until the peer ends its side. Leaving the loop early leaves the connection open. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
     const iterator: AsyncIterableIterator<Uint8Array> = {
-      next: () => {
-        return this.#direct ? this.#pull.next() : this.#timedRead().then(toResult);
-      },
+      next: () => this.#direct ? this.#pull.next() : this.#timedRead(toResult),
       [Symbol.asyncIterator]: () => iterator,
     };
     return iterator;
@@ -500,12 +498,13 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return size;
   }
 
-  async #timedRead(): Promise<Uint8Array | null> {
+  /** What `as` makes of the next chunk, at once when it is there: what `as` leaves of it must be there for the next read. */
+  async #timedRead<T>(as: (chunk: Uint8Array | null) => T): Promise<T> {
     if (this.#reading) throw alreadyReading();
-    if (this.#rest !== null) {
-      const rest = this.#rest;
+    const rest = this.#rest;
+    if (rest !== null) {
       this.#rest = null;
-      return rest;
+      return as(rest);
     }
     this.#reading = true;
     const read = this.#unclaimed ??= this.#pull.read();
@@ -514,7 +513,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     try {
       const chunk = await (this.#timeout === 0 ? read : this.#within(this.#reads ??= new Deadline(), "read", read));
       this.#unclaimed = null;
-      return chunk;
+      return as(chunk);
     } catch (error) {
       if (!(error instanceof SocketError && error.code === "ETIMEDOUT")) this.#unclaimed = null;
       throw error;

@@ -68,7 +68,8 @@ export class Pull implements Receiver {
   }
 }
 
-function asIs(chunk: Uint8Array | null): Uint8Array | null {
+/** What `read()` gives for a chunk. */
+export function asIs(chunk: Uint8Array | null): Uint8Array | null {
   return chunk;
 }
 

@@ -45,7 +45,7 @@ interface Bindings {
 
 let bindings: Bindings | null = null;
 
-/** A `struct msghdr` of one `struct iovec`, as recvmsg(2) and sendmsg(2) take it; the same for Linux and macOS, on 64 bits. */
+/** A `struct msghdr` of one `struct iovec`, as recvmsg(2) and sendmsg(2) take it; the same for Linux and macOS, on 64 bits, little-endian. */
 class Message {
   readonly pointer: bigint;
   #ffi: Ffi;

@@ -179,6 +179,32 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
     });
   });
 
+  it("readInto: reads that nobody has awaited are in order, or turned away", async () => {
+    let got = "";
+    const Handler = handler(async (conn) => {
+      const buffers = [1, 2, 2].map((size) => new Uint8Array(size));
+      const note = (buffer: Uint8Array, size: number | null) => got += text(buffer.subarray(0, size ?? 0));
+      note(buffers[0]!, await conn.readInto(buffers[0]!));
+      const reading = Promise.allSettled(buffers.slice(1).map((buffer) => conn.readInto(buffer)));
+      await conn.write("more");
+      (await reading).forEach((read, i) => {
+        if (read.status === "fulfilled") note(buffers[i + 1]!, read.value);
+        else assertInstanceOf(read.reason, TypeError);
+      });
+      for await (const chunk of conn) got += text(chunk);
+    });
+    await serving(adapter, Server, Handler, async (server) => {
+      const client = await adapter.open(server);
+      await client.write("abcd");
+      assertEquals(await client.read(4), "more");
+      await client.write("efgh");
+      await client.end();
+      await client.readAll();
+      assertEquals(server.errors, []);
+    });
+    assertEquals(got, "abcdefgh");
+  });
+
   it("readInto: after a timeout the buffer is left alone, and nothing is lost", async () => {
     const reads: unknown[] = [];
     const timedOut = gate();
