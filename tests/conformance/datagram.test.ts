@@ -197,9 +197,9 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
   it("a datagram is a Uint8Array that the handler may keep and change", async () => {
     const kept: Uint8Array[] = [];
     const Handler = handler(async (datagram) => {
-      kept.push(datagram.data);
+      const count = kept.push(datagram.data);
       await datagram.reply(new Uint8Array(datagram.data));
-      datagram.data.fill(kept.length);
+      datagram.data.fill(count);
     });
     await serving(Handler, async (_server, client) => {
       for (const sent of ["one", "two"]) {

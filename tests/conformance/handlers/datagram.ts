@@ -39,9 +39,8 @@ export class Commands extends BaseRequestHandler<Datagram> {
       case "keep": {
         const was = last;
         last = data;
-        await this.request.reply(JSON.stringify([data.constructor.name, data.length, was === null ? null : [...was]]));
-        data.fill(7);
-        return;
+        data.fill(7); // before the reply, which the client answers with the next
+        return await this.request.reply(JSON.stringify([data.constructor.name, data.length, was === null ? null : [...was]]));
       }
       case "compute":
         // Awaits nothing, until the test has made a file.
