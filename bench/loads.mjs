@@ -27,6 +27,11 @@ export function anew(connections, count, bytes = 64) {
   return own("load.c", (address, seconds) => [portOf(address), connections, bytes, 1, seconds, ...rest]);
 }
 
+/** Connections from another address than everybody else's, so many at once, each made anew when the server has ended it. */
+export function flood(connections) {
+  return own("flood_load.c", (address, seconds) => [portOf(address), connections, seconds]);
+}
+
 /** Datagrams of so many bytes, with a window of so many. */
 export function datagrams(bytes, window) {
   return own("datagram_load.c", (address, seconds) => [address.replace(/^udp:.*:|^unixgram:/, ""), bytes, window, seconds]);

@@ -154,14 +154,18 @@ const KINDS = {
     await honest();
     const { p99: quiet } = await honest();
     // It has what the client leaves of their core: how long the client waits is to be the server's affair, and not the scheduler's.
-    const attacking = start(["chrt", "--idle", 0, ...attack(address, 3 * seconds).command], cores?.load);
+    const duration = 3 * seconds;
+    const { command, parse } = attack(address, duration);
+    const attacking = start(["chrt", "--idle", 0, ...command], cores?.load);
     // Some say when all their connections are there.
     await Promise.race([new Promise((resolve) => attacking.onOutput = resolve), attacking.ended, sleep(seconds * 1000)]);
     const { p99 } = await honest();
     attacking.child.stdin.end();
     const outcome = await attacking.ended;
     if (outcome !== "ended with 0") throw new Error(`the attack ${outcome}: ${attacking.stderr.trim()}`);
-    return { quiet, p99, slower: p99 / quiet };
+    const { answered, refused } = parse(attacking.stdout);
+    const connections = refused === undefined ? {} : { answered: answered / duration, refused: refused / duration };
+    return { ...connections, quiet, p99, slower: p99 / quiet };
   },
 
   /** Whether memory grows with the connections that there were. */

@@ -11,6 +11,8 @@ const COLUMNS = {
   messagesPerSecond: ["msgs/s", 0],
   cpu: ["CPU µs/msg", 2],
   p50: ["p50 µs", 0],
+  answered: ["answered/s", 0],
+  refused: ["refused/s", 0],
   quiet: ["quiet p99 µs", 0],
   p99: ["p99 µs", 0],
   slower: ["p99 / quiet", 2],

@@ -1,5 +1,5 @@
 /** What is measured: which servers, under which loads. */
-import { anew, bulk, datagrams, dnsperf, echo, idle, redisBenchmark, wrk } from "./loads.mjs";
+import { anew, bulk, datagrams, dnsperf, echo, flood, idle, redisBenchmark, wrk } from "./loads.mjs";
 import { filesDirectory } from "./servers.mjs";
 
 const SIZES = { "64 B": 64, "1 KiB": 1024, "64 KiB": 65_536 };
@@ -193,9 +193,17 @@ export const WORKLOADS = {
     peers: { raw: "raw_handlers.ts attacked" },
     cases: {
       "5,000 connections that are silent": idle(5000),
-      "a flood of connections, 64 at once": anew(64, undefined, 1),
       "16 peers that send and never read": bulk(16, "send"),
     },
+  },
+  flood: {
+    kind: "attack",
+    title: "Under a flood of connections",
+    what: "As Under attack, with a flood of connections from one address, 64 at once, each of which sends a byte. `ours` has " +
+      "`maxConnectionRatePerAddress: 100` and refuses nearly all of them; the others answer them all.",
+    ours: "ours_handlers.ts attacked 100",
+    peers: { raw: "raw_handlers.ts attacked", unlimited: "ours_handlers.ts attacked" },
+    cases: { "": flood(64) },
   },
   import: {
     kind: "import",
@@ -228,7 +236,7 @@ export const PEERS = {
   "UDPServer": "that of Python's `socketserver`",
   "UnixDatagramServer": "that of Python's `socketserver`",
   "Async": "this package's own server on the event loop",
-  "unlimited": "this package's own server without limits",
+  "unlimited": "this package's own server without the limits",
   "Forking": "this package's own server with child processes",
   "redis-server": "Redis itself",
   "http.server": "Python's, on its `socketserver`",

@@ -386,6 +386,7 @@ class DenoConnection implements RawConnection {
     const out = this.#out!;
     if (size < out.length) return this.#gone ? this.#writeFailed(null) : this.#write(out.subarray(size));
     this.#out = null;
+    this.#lastWrite = null;
     if (this.#after !== null) this.#next();
   }
 

@@ -127,13 +127,8 @@ export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<vo
 
 /** The promise that the handler has finished: its own, where there is nothing to do when it is done. */
 function finishing<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
-  const { request, finish } = handler;
-  if (request instanceof Connection || finish !== BaseRequestHandler.prototype.finish) return finishAfter(handler, handled);
-  return handled;
-}
-
-/** Without `async`, as three promises more for each request would be noticed. */
-function finishAfter<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
+  if (handler.finish === BaseRequestHandler.prototype.finish) return handled;
+  // Without `async`, as three promises more for each request would be noticed.
   return handled.then(() => {
     noteDone(handler);
     return handler.finish();

@@ -475,6 +475,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (!this.#mustClose(request)) return finished;
     if (finished === undefined && this.#detached.size === 0) return this.shutdownRequest(request);
     return Promise.resolve(finished).then(() => {
+      if (request instanceof Connection) noteEnd(request, this.draining ? "drained" : "handler done");
       const rest = this.#finishedElsewhere(request);
       return rest === undefined ? this.shutdownRequest(request) : rest.then(() => this.shutdownRequest(request));
     });

@@ -22,6 +22,7 @@ export let noteEnd: (connection: Connection, reason: EndReason) => void;
 export let endedHere: (connection: Connection) => boolean;
 /** What watches over a connection that a server has accepted. */
 export let watchOf: (connection: Connection) => ConnectionWatch | null;
+let nextChunk: (connection: Connection) => Promise<IteratorResult<Uint8Array>>;
 
 /** How to close a connection. */
 export interface CloseOptions {
@@ -55,6 +56,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
       return reason !== null && !inOrder(reason) && reason !== "handler error" && reason !== "reset";
     };
     watchOf = (connection) => connection.#watch;
+    nextChunk = (connection) => connection.#direct ? connection.#pull.next() : connection.#timedRead(toResult);
   }
 
   /** What the load balancer said of the client, on a server with `proxyProtocol`; `null` when it was not asked. */
@@ -456,11 +458,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Reads chunk by chunk until the peer ends its side. Leaving the loop early leaves the connection open. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
-    const iterator: AsyncIterableIterator<Uint8Array> = {
-      next: () => this.#direct ? this.#pull.next() : this.#timedRead(toResult),
-      [Symbol.asyncIterator]: () => iterator,
-    };
-    return iterator;
+    return new Chunks(this);
   }
 
   /** The same as {@linkcode Connection.close}, for `await using`. */
@@ -563,6 +561,23 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (this.#error !== null) return this.#error;
     const detail = endedHere(this) ? `closed on this side: ${this.#endReason}` : undefined;
     return new SocketError("ECONNABORTED", { address: this.remoteAddress }, detail);
+  }
+}
+
+/** The chunks of a connection, for `for await`. A class, as closures of each connection's own would cost its memory. */
+class Chunks implements AsyncIterableIterator<Uint8Array> {
+  #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  next(): Promise<IteratorResult<Uint8Array>> {
+    return nextChunk(this.#connection);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
   }
 }
 

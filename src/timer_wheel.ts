@@ -28,16 +28,16 @@ export const idleClock: Clock = {
 
 /** Something that a {@linkcode TimerWheel} does when its time has come. */
 export abstract class Timer {
-  /** When it is due, by the wheel's clock. */
+  /** When it is due, by the wheel's clock: a whole number, as the engines keep any other in an object of its own. */
   at = 0;
-  /** When the wheel looks at it, and with which others; the wheel's own. */
-  looked = Infinity;
+  /** When the wheel looks at it, and with which others, while it runs; the wheel's own. */
+  looked = 0;
   slot: Set<Timer> | null = null;
 
   /**
    * Called when it is due; it may be started again here. It must not throw.
    *
-   * @param now The time by the wheel's clock, and what may be left of a millisecond.
+   * @param now The time by the wheel's clock, in whole milliseconds, and what may be left of one.
    */
   abstract expire(now: number): void;
 }
@@ -84,8 +84,8 @@ export class TimerWheel {
    * @param ms Milliseconds until it is due; it is never early, and late by up to a 32nd of that.
    */
   start(timer: Timer, ms: number): void {
-    timer.at = this.now + ms;
-    if (timer.looked <= timer.at + Math.max(1, ms / FINENESS)) return;
+    timer.at = Math.ceil(this.now + ms);
+    if (timer.slot !== null && timer.looked <= timer.at + Math.max(1, ms / FINENESS)) return;
     this.stop(timer);
     this.#put(timer, ms);
     if (timer.looked < this.#wakeAt) this.#wake(timer.looked);
@@ -101,7 +101,7 @@ export class TimerWheel {
   #put(timer: Timer, ms: number): void {
     // A power of two, so that the slots of the different steps fall together.
     const step = ms < FINENESS ? 1 : 2 ** Math.floor(Math.log2(ms / FINENESS));
-    const time = Math.floor(timer.at / step) * step + step;
+    const time = Math.ceil(timer.at / step) * step;
     let slot = this.#slots.get(time);
     if (slot === undefined) this.#slots.set(time, slot = new Set());
     slot.add(timer);
@@ -113,13 +113,12 @@ export class TimerWheel {
   #take(timer: Timer): void {
     timer.slot!.delete(timer);
     timer.slot = null;
-    timer.looked = Infinity;
     this.#running--;
   }
 
   #turn = (): void => {
     this.#wakeAt = Infinity;
-    const now = this.now + EARLY;
+    const now = Math.floor(this.now) + EARLY;
     // All of them first: what is started meanwhile is for later, however soon it is due.
     const due = [...this.#slots].filter(([time]) => time <= now);
     for (const [time] of due) this.#slots.delete(time);

@@ -1,4 +1,4 @@
-/** This package's AsyncTCPServer with a handler class: `ours_handlers.ts echo|attacked|lines|once|sink|source`. */
+/** This package's AsyncTCPServer with a handler class: `ours_handlers.ts echo|attacked|lines|once|sink|source [RATE]`. */
 import { AsyncTCPServer, BaseRequestHandler, formatAddress, SocketError, StreamRequestHandler } from "../../mod.ts";
 
 /** Sends back what comes, through `rfile` and `wfile`. */
@@ -59,7 +59,11 @@ class Server extends AsyncTCPServer {
   }
 }
 
-const server = new Server("tcp://127.0.0.1:0", handlers[process.argv[2] as keyof typeof handlers], { requestQueueSize: 4096 });
+const [mode, rate = Infinity] = process.argv.slice(2);
+const server = new Server("tcp://127.0.0.1:0", handlers[mode as keyof typeof handlers], {
+  requestQueueSize: 4096,
+  maxConnectionRatePerAddress: Number(rate),
+});
 await server.activate();
 console.log(`listening ${formatAddress(server.serverAddress)}`);
 await server.serveForever();
