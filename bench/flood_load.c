@@ -21,8 +21,10 @@ struct conn {
 };
 
 static int poller;
+static uint64_t answered, refused;
 
-static void open_conn(struct conn *c, int port) {
+/* Makes it, unless the server is so quick that it has reset it by then. */
+static int try_to_open(struct conn *c, int port) {
   struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
@@ -33,11 +35,19 @@ static void open_conn(struct conn *c, int port) {
   if (c->fd < 0) die_errno("socket");
   if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) < 0) die_errno("SO_LINGER");
   if (bind(c->fd, (struct sockaddr *)&from, sizeof from) < 0) die_errno("bind");
-  if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0) die_errno("connect");
-  /* A server that is quick has reset it already. */
+  if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0) {
+    if (errno != ECONNRESET) die_errno("connect");
+    close(c->fd);
+    return 0;
+  }
   if (send(c->fd, "x", 1, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET) die_errno("send");
   if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0) die_errno("O_NONBLOCK");
   if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event) < 0) die_errno("epoll_ctl");
+  return 1;
+}
+
+static void open_conn(struct conn *c, int port) {
+  while (!try_to_open(c, port)) refused++;
 }
 
 int main(int argc, char **argv) {
@@ -54,7 +64,6 @@ int main(int argc, char **argv) {
   if (poller < 0) die_errno("epoll_create1");
   for (int i = 0; i < connections; i++) open_conn(&conns[i], port);
 
-  uint64_t answered = 0, refused = 0;
   struct epoll_event events[1024];
   double start = now();
   while (now() - start < seconds) {

@@ -16,7 +16,8 @@ export interface ConnectionLimits {
   maxConnections: number;
   /**
    * What becomes of a connection beyond `maxConnections`. With `"wait"`, the default, the server stops accepting until one ends, and it
-   * waits in the queue; `stats.paused` counts that. With `"refuse"` it is aborted, so that its descriptor is free at once.
+   * waits in the queue; `stats.paused` counts that. With `"refuse"` it is aborted, so that its descriptor is free at once,
+   * or in a flood of them soon.
    */
   whenFull: "wait" | "refuse";
   /**

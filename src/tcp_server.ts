@@ -12,6 +12,7 @@ import { Networks } from "./networks.ts";
 import { type Opening, OpeningListener } from "./opening_listener.ts";
 import type { ProxyHeader } from "./proxy_protocol.ts";
 import { readProxyHeader } from "./read_proxy_header.ts";
+import { Refusals } from "./refusals.ts";
 import type { Listener, ListenOptions, RawConnection, SocketOptions, TlsContext } from "./runtime.ts";
 import { checkListenOptions } from "./socket_options.ts";
 import type { ServerStats } from "./stats.ts";
@@ -153,6 +154,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
   #bytesRead = 0;
   #bytesWritten = 0;
   #admission: Admission | null = null;
+  #refusals = new Refusals();
   #channels = openChannels(this.runtime);
   #watcher = new Watcher(this, wheel, (connection, reason) => this.endRequest(connection as R, reason));
 
@@ -250,19 +252,22 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const listener = this.#listener;
     if (listener === null) return;
     this.#listener = this.#headers = this.#handshakes = null;
+    this.#refusals.clear();
     await listener.close();
     this.#queueFull += listener.refused;
   }
 
   /** Waits for the next connection that the limits let in. */
   override getRequest(): Taken<R> | Promise<Taken<R>> {
-    return this.#listener === null ? null : this.#listener.accept(this.#admit);
+    if (this.#listener === null) return null;
+    // A flood is to leave the event loop to others.
+    return this.#refusals.full ? this.#refusals.room().then(() => null) : this.#listener.accept(this.#admit);
   }
 
   /** Where connections are handled concurrently, each is in the turn in which it arrives, without a promise. */
   protected override takeRequest(): Taken<R> | symbol | Promise<Taken<R> | symbol> {
     const direct = this.#listener !== null && this.handlesArrived && this.getRequest === TCPServer.prototype.getRequest;
-    return direct ? this.#listener!.accept(this.#handle) : this.getRequest();
+    return direct && !this.#refusals.full ? this.#listener!.accept(this.#handle) : this.getRequest();
   }
 
   /** What the server speaks. */
@@ -367,12 +372,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     return this.#proxies.get(raw)?.source ?? raw.remoteAddress;
   }
 
-  /** Lets a connection in; one that the limits don't is aborted, so that its descriptor is free at once. */
+  /** Lets a connection in; one that the limits don't is aborted. */
   #enter(raw: RawConnection, active: number): Visitor | null {
     const address = this.#headers === null ? raw.remoteAddress : this.#addressOf(raw);
     const visitor = this.#admission!.enter(address, active);
     if (typeof visitor !== "string") return visitor;
-    raw.abort();
+    this.#refusals.refuse(raw);
     this.#refuse(address, visitor);
     return null;
   }

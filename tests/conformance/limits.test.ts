@@ -535,6 +535,16 @@ function addresses(adapter: Adapter): void {
       assertEquals(ended(server.stats), { "connection rate": 6, "peer closed": 2 });
     }, { maxConnectionRatePerAddress: 0.001 }));
 
+  it("maxConnectionRatePerAddress: a flood from one address is refused to the last, while others come in", () =>
+    attacked(adapter, async (server) => {
+      const flood = Promise.all(Array.from({ length: 300 }, () => knock(adapter, server, "127.0.0.2")));
+      const honest = await knock(adapter, server, "127.0.0.3");
+      const comeIn = (await flood).filter((client) => client !== null);
+      for (const client of [honest!, ...comeIn]) await leave(client!);
+      await ends(server, "peer closed", 2);
+      assertEquals(ended(server.stats), { "connection rate": 299, "peer closed": 2 });
+    }, { maxConnectionRatePerAddress: 0.001 }));
+
   it("allow and deny: who is not let in gets nothing, and no request is made of it", () =>
     attacked(adapter, async (server) => {
       for (const [address, comesIn] of [["127.0.0.5", true], ["127.0.0.9", false], ["127.0.1.1", false]] as const) {
