@@ -125,7 +125,7 @@ export function runHandler<R>(handler: BaseRequestHandler<R>): void | Promise<vo
   return handler.finish();
 }
 
-/** The promise that the handler has finished: its own, where there is nothing to do when it is done. */
+/** The promise that the handler has finished: its own, where no `finish()` is to see why the connection ends, which the server notes. */
 function finishing<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): Promise<void> {
   if (handler.finish === BaseRequestHandler.prototype.finish) return handled;
   // Without `async`, as three promises more for each request would be noticed.

@@ -89,7 +89,7 @@ export class ConnectionWatch extends Timer {
     this.visitor = visitor;
     this.#watcher = watcher;
     this.#raw = raw;
-    this.#since = this.#active = Math.floor(watcher.wheel.now);
+    this.#since = this.#active = Math.ceil(watcher.wheel.now);
   }
 
   /** Begins to look at the connection that was made of it. */

@@ -1,5 +1,5 @@
 import type { RawConnection } from "./runtime.ts";
-import { type Clock, idleClock } from "./timer_wheel.ts";
+import { type Clock, clock } from "./timer_wheel.ts";
 
 /** So many are aborted in a millisecond, */
 const PACE = 2;
@@ -21,7 +21,7 @@ export class Refusals {
   #room: PromiseWithResolvers<void> | null = null;
 
   /** @param by Paces them. */
-  constructor(by: Clock = idleClock) {
+  constructor(by: Clock = clock) {
     this.#clock = by;
   }
 

@@ -341,8 +341,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
       ended.publish({ server: this, connection: request, clientAddress, reason, bytesRead, bytesWritten, duration });
     }
     this.countEnd(request, clientAddress, reason);
-    this.#headers?.resume();
-    this.#handshakes?.resume();
+    this.#resume();
   }
 
   /** Makes a request of a connection that the limits let in. */
@@ -378,6 +377,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     const visitor = this.#admission!.enter(address, active);
     if (typeof visitor !== "string") return visitor;
     this.#refusals.refuse(raw);
+    if (this.#refusals.full) void this.#refusals.room().then(() => this.#resume());
     this.#refuse(address, visitor);
     return null;
   }
@@ -389,6 +389,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     this.countEnd(null, clientOf(address), reason);
   }
 
+  /** There may be room for those that wait in the listener below. */
+  #resume(): void {
+    this.#headers?.resume();
+    this.#handshakes?.resume();
+  }
+
   /** The connections that are there: those of which there is a request and those of which there is none yet. */
   get #connections(): number {
     return this.#present + (this.#headers?.pending ?? 0) + (this.#handshakes?.pending ?? 0);
@@ -396,7 +402,7 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
 
   /** A listener that begins when those before it let it have a connection. */
   #opening(listener: Listener, opening: Omit<Opening, "full">): OpeningListener {
-    const full = () => this.whenFull === "wait" && this.#connections >= this.maxConnections;
+    const full = () => this.#refusals.full || (this.whenFull === "wait" && this.#connections >= this.maxConnections);
     return new OpeningListener(listener, Object.assign(opening, { full }), this.requestQueueSize);
   }
 

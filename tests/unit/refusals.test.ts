@@ -1,8 +1,10 @@
-/** How soon a connection that is refused is aborted, by a clock that the test moves. */
-import { assertEquals } from "@std/assert";
+/** How soon a connection that is refused is aborted, by a clock that the test moves, and what that is good for. */
+import { assert, assertEquals } from "@std/assert";
+import { AsyncTCPServer, BaseRequestHandler, getRuntime } from "@sockets/server";
 import { test } from "node:test";
 import { Refusals } from "../../src/refusals.ts";
-import type { RawConnection } from "../../src/runtime.ts";
+import type { Listener, RawConnection } from "../../src/runtime.ts";
+import { certificate } from "../conformance/certificates.ts";
 import { FakeClock } from "./fake_clock.ts";
 
 /** Refusals by a fake clock, and a way to refuse a number of connections. */
@@ -69,3 +71,41 @@ test("refusals: when the server is closed they are all aborted, and whoever wait
   refuse(4);
   assertEquals(state.aborted, 132, "the pace is the same afterwards");
 });
+
+for (const name of ["plain", "with TLS"]) {
+  test(`refusals: a flood that never lets its server wait leaves others their turn, ${name}`, async () => {
+    const runtime = getRuntime();
+    const address = { transport: "tcp", hostname: "127.0.0.1", port: 1 } as const;
+    const FLOOD = 10_000;
+    let taken = 0;
+    let aborted = 0;
+    let interrupt = () => {};
+    const listener: Listener = {
+      address,
+      refused: 0,
+      queued: 0,
+      accept: (as) => {
+        if (taken === FLOOD) return new Promise((resolve) => interrupt = () => resolve(as(null)));
+        taken++;
+        const raw = { remoteAddress: { ...address, hostname: "127.0.0.2" }, abort: () => void aborted++ };
+        return as(raw as unknown as RawConnection);
+      },
+      interrupt: () => interrupt(),
+      stop: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    };
+    const server = new AsyncTCPServer(address, BaseRequestHandler, {
+      runtime: Object.create(runtime, { listen: { value: () => Promise.resolve(listener) } }),
+      deny: ["127.0.0.2"],
+      tls: name === "plain" ? null : certificate("localhost"),
+    });
+    await server.activate();
+    const serving = server.serveForever();
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    assert(taken > 0 && taken < FLOOD, `${taken} were taken before a timer had its turn`);
+    while (aborted < 500) await new Promise((resolve) => setTimeout(resolve, 1));
+    await server.serverClose();
+    await serving;
+    assertEquals([aborted, server.stats.ended.denied], [taken, taken]);
+  });
+}
