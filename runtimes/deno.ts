@@ -351,23 +351,19 @@ class DenoConnection implements RawConnection {
   }
 
   /**
-   * Takes the chunk out of the buffer and chooses the next buffer's size. Small chunks share a small buffer, as copying them would cost
-   * more. From a large one a small chunk is copied, so that whoever keeps it doesn't keep the buffer.
+   * Takes the chunk out of the buffer and chooses the next buffer's size. Chunks share a buffer, as memory of its own costs each more
+   * than the rest of reading it. From a large one a small chunk is copied, so that whoever keeps it doesn't keep the buffer.
    */
   #cut(buffer: Uint8Array, size: number): Uint8Array {
     const start = this.#filled;
     const end = start + size;
-    const isShared = buffer.length === SMALLEST;
-    if (end === buffer.length && start === 0) this.#size = Math.min(LARGEST, size * 4);
-    const serves = isShared ? buffer.length - end >= Math.max(LEAST, size) : size * 2 <= buffer.length;
+    const isShared = buffer.length === SMALLEST || size * 8 >= buffer.length;
+    if (start === 0 && end === buffer.length) this.#size = Math.min(LARGEST, size * 4);
+    else if (!isShared) this.#size = buffer.length / 2;
+    const serves = isShared && buffer.length - end >= Math.max(LEAST, size);
     if (!serves) this.#buffer = null;
-    this.#filled = serves && isShared ? end : 0;
-    if (isShared || !serves) return size === buffer.length ? buffer : buffer.subarray(start, end);
-    if (size * 8 < buffer.length) {
-      this.#size = buffer.length / 2;
-      this.#buffer = null;
-    }
-    return buffer.slice(0, size);
+    this.#filled = serves ? end : 0;
+    return isShared ? buffer.subarray(start, end) : buffer.slice(start, end);
   }
 
   #readAhead(): void {
