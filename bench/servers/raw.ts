@@ -6,6 +6,7 @@ interface RawSocket {
   end(): void;
 }
 interface Conn {
+  setNoDelay(): void;
   read(buffer: Uint8Array): Promise<number | null>;
   write(bytes: Uint8Array): Promise<number>;
   close(): void;
@@ -22,7 +23,10 @@ function listening(port: number): void {
 if (Deno !== undefined) {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   listening(listener.addr.port);
-  for await (const conn of listener) void echo(conn);
+  for await (const conn of listener) {
+    conn.setNoDelay();
+    void echo(conn);
+  }
 } else if (Bun !== undefined) {
   // A socket that doesn't take everything would need a queue; with the bench's sizes it takes it all or the bench notices.
   const unsent = new Map<RawSocket, Uint8Array[]>();

@@ -5,6 +5,7 @@
 import type * as net from "node:net";
 
 interface Conn {
+  setNoDelay(): void;
   read(buffer: Uint8Array): Promise<number | null>;
   write(bytes: Uint8Array): Promise<number>;
   close(): void;
@@ -37,7 +38,10 @@ function answer(text: string, send: (line: string) => void): string {
 if (Deno !== undefined) {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   listening(listener.addr.port);
-  for await (const conn of listener) void serveDeno(conn);
+  for await (const conn of listener) {
+    conn.setNoDelay();
+    void serveDeno(conn);
+  }
 } else if (Bun !== undefined) {
   const fill = (socket: BunSocket) => {
     while (socket.write(BLOCK) === BLOCK.length);

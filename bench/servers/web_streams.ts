@@ -2,6 +2,7 @@
 import type * as net from "node:net";
 
 interface Conn {
+  setNoDelay(): void;
   readonly readable: ReadableStream<Uint8Array>;
   readonly writable: WritableStream<Uint8Array>;
 }
@@ -18,7 +19,10 @@ if (Bun !== undefined) {
 } else if (Deno !== undefined) {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   console.log(`listening tcp://127.0.0.1:${listener.addr.port}`);
-  for await (const conn of listener) echo(conn);
+  for await (const conn of listener) {
+    conn.setNoDelay();
+    echo(conn);
+  }
 } else {
   const { Duplex } = process.getBuiltinModule("node:stream");
   const server = process.getBuiltinModule("node:net").createServer({ noDelay: true }, (socket) => {
