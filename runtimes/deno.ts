@@ -352,7 +352,8 @@ class DenoConnection implements RawConnection {
 
   /**
    * Takes the chunk out of the buffer and chooses the next buffer's size. Chunks share a buffer, as memory of its own costs each more
-   * than the rest of reading it. From a large one a small chunk is copied, so that whoever keeps it doesn't keep the buffer.
+   * than the rest of reading it. One that is less than an eighth of a large buffer is copied, so that whoever keeps it doesn't keep the
+   * buffer.
    */
   #cut(buffer: Uint8Array, size: number): Uint8Array {
     const start = this.#filled;
