@@ -4,6 +4,7 @@ import { Connection, noteEnd } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { SystemExit } from "./errors.ts";
 import { handOver } from "./hand_over.ts";
+import { describe, isInstance } from "./thrown.ts";
 import type { WorkerKind } from "./worker.ts";
 import { checkWorkerData } from "./worker_data.ts";
 import { checkHandlerUrl } from "./worker_handler.ts";
@@ -137,13 +138,12 @@ function finishing<R>(handler: BaseRequestHandler<R>, handled: Promise<void>): P
 
 async function finishFailed<R>(handler: BaseRequestHandler<R>, error: unknown): Promise<never> {
   const { request } = handler;
-  if (request instanceof Connection && !(error instanceof SystemExit)) noteEnd(request, "handler error");
+  const exit = isInstance(error, SystemExit);
+  if (request instanceof Connection && !exit) noteEnd(request, "handler error");
   try {
     await handler.finish();
   } catch (second) {
-    if (!(error instanceof SystemExit)) {
-      throw new AggregateError([error, second], `a handler failed, and so did its finish(): ${String(error)}`);
-    }
+    if (!exit) throw new AggregateError([error, second], `a handler failed, and so did its finish(): ${describe(error)}`);
   }
   throw error;
 }

@@ -9,6 +9,7 @@ import { Histogram } from "./histogram.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
+import { toInspectable } from "./thrown.ts";
 import type { WorkerKind } from "./worker.ts";
 
 /** A class of request handlers, as a server is given it. */
@@ -818,8 +819,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return this.shutdownRequest(request);
   }
 
-  async #failed(entry: Entry<R>, error: unknown): Promise<void> {
+  async #failed(entry: Entry<R>, thrown: unknown): Promise<void> {
     const { request, clientAddress } = entry;
+    const error = toInspectable(thrown);
     if (request instanceof Connection) noteEnd(request, error instanceof SystemExit ? "handler done" : "handler error");
     await this.#report(request, clientAddress, error);
     try {
@@ -860,7 +862,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     await this.#left.promise;
   }
 
-  async #report(request: R | null, clientAddress: Address | null, error: unknown): Promise<void> {
+  async #report(request: R | null, clientAddress: Address | null, thrown: unknown): Promise<void> {
+    const error = toInspectable(thrown);
     try {
       if (error instanceof SystemExit) throw error;
       // That a request failed which was aborted here is no news.

@@ -1,9 +1,10 @@
 /** What a child process runs: it loads the module that it is told to and does what the frames on the link ask for. */
 import type * as net from "node:net";
+import { encodeError } from "../../src/relay/frames.ts";
 import { type Guest, startGuest } from "../../src/relay/start_guest.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import type { WorkerStart } from "../../src/runtime.ts";
-import { LINK, type ProcessFailure, REPORT } from "./processes.ts";
+import { LINK, REPORT } from "./processes.ts";
 
 // A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
@@ -19,8 +20,7 @@ async function begin(start: WorkerStart): Promise<void> {
     guest = await startGuest(start, send);
     send(0, REPORT);
   } catch (error) {
-    const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-    send(0, REPORT, new TextEncoder().encode(JSON.stringify({ name, message, stack } satisfies ProcessFailure)));
+    send(0, REPORT, encodeError(error));
   }
 }
 

@@ -1,6 +1,7 @@
 import type * as childProcess from "node:child_process";
 import type * as net from "node:net";
 import type { ChildProcess, ProcessOptions } from "../../src/runtime.ts";
+import { decodeError } from "../../src/relay/frames.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { guard } from "./guardian.ts";
@@ -11,13 +12,6 @@ export const REPORT = 0;
 export const START = 0;
 /** The descriptor of the child's end of the link. */
 export const LINK = 3;
-
-/** The report of a child that could not load its handler. */
-export interface ProcessFailure {
-  name: string;
-  message: string;
-  stack: string | undefined;
-}
 
 /** What makes a runtime's own program run something. */
 export interface Command {
@@ -58,8 +52,7 @@ export function spawnProcess({ start, onFrame }: ProcessOptions, commandFor: Com
   const decoder = new FrameDecoder((channel, type, payload) => {
     if (type !== REPORT) return onFrame(channel, type, payload);
     if (payload.length === 0) return ready.resolve();
-    const { name, message, stack } = JSON.parse(new TextDecoder().decode(payload)) as ProcessFailure;
-    ready.reject(Object.defineProperties(new Error(message), { name: { value: name }, stack: { value: stack } }));
+    ready.reject(decodeError(payload));
   });
   // That the child is gone is told by its exit.
   link?.on("data", (chunk) => decoder.push(chunk as Uint8Array)).on("error", () => {});

@@ -1,5 +1,6 @@
 /** What a worker thread runs: it loads the module that it is told to and does what the frames in the ring ask for. */
 import type * as workerThreads from "node:worker_threads";
+import { toPlainError } from "../../src/relay/plain_error.ts";
 import { readRing, RingWriter } from "../../src/relay/ring.ts";
 import { startGuest } from "../../src/relay/start_guest.ts";
 import type { ThreadOptions } from "../../src/runtime.ts";
@@ -16,6 +17,5 @@ try {
   report({ ready: true });
   await readRing(toThread, (channel, type, payload) => guest.receive(channel, type, payload));
 } catch (error) {
-  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
-  report({ ready: false, name, message, stack });
+  report({ ready: false, error: toPlainError(error) });
 }

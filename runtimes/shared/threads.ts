@@ -1,9 +1,10 @@
 import type * as workerThreads from "node:worker_threads";
+import { fromPlainError, type PlainError } from "../../src/relay/plain_error.ts";
 import type { Thread, ThreadOptions } from "../../src/runtime.ts";
 import { bootstrap } from "./bootstrap.ts";
 
 /** What a thread says of itself, once. */
-export type ThreadReport = { ready: true } | { ready: false; name: string; message: string; stack: string | undefined };
+export type ThreadReport = { ready: true } | { ready: false; error: PlainError };
 
 /** What a thread calls first. The literal `import()` makes the module part of the package for whoever looks for its modules. */
 export function startThread(): Promise<unknown> {
@@ -23,9 +24,8 @@ export function spawnThread(options: ThreadOptions): Thread {
   const exited = Promise.withResolvers<Error>();
   let failure: Error | null = null;
   worker.on("message", (report: ThreadReport) => {
-    if (report.ready) return ready.resolve();
-    const { name, message, stack } = report;
-    ready.reject(Object.defineProperties(new Error(message), { name: { value: name }, stack: { value: stack } }));
+    if (report.ready) ready.resolve();
+    else ready.reject(fromPlainError(report.error));
   });
   worker.on("error", (error: Error) => {
     failure = error;

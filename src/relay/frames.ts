@@ -1,8 +1,8 @@
 /** What the frames between a server and its workers mean, and how what they carry is written. */
 import type { Address } from "../address.ts";
 import type { EndReason } from "../end_reason.ts";
-import { SocketError, SystemExit } from "../errors.ts";
 import type { TlsInfo } from "../tls.ts";
+import { fromPlainError, type PlainError, toPlainError } from "./plain_error.ts";
 
 /** The types of frames. Each belongs to a request, whose number is its channel. */
 export const FRAME = {
@@ -101,45 +101,22 @@ export function decodeCredit(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 }
 
-interface PlainError {
-  name: string;
-  message: string;
-  stack?: string | undefined;
-  code?: string | undefined;
-  exitCode?: number | undefined;
-  reason?: EndReason | null;
-}
-
 /**
- * An error as JSON: what a reader of a log needs of it. Structured cloning would lose its class and its code too.
+ * Whatever was thrown as JSON, of bounded size. Structured cloning would lose an error's class and its code, and refuses some values.
  *
- * @param error The error.
+ * @param error What was thrown.
  * @param reason Why the connection that it is about has ended.
  */
 export function encodeError(error: unknown, reason: EndReason | null = null): Uint8Array {
-  if (!(error instanceof Error)) return encodeJson({ name: "Error", message: `a handler threw ${String(error)}` });
-  const { name, message, stack } = error;
-  const plain: PlainError = { name, message, stack, reason };
-  if (error instanceof SocketError) plain.code = error.code;
-  if (error instanceof SystemExit) plain.exitCode = error.exitCode;
-  return encodeJson(plain);
+  return encodeJson({ ...toPlainError(error), reason });
 }
 
 /** The reason that {@linkcode encodeError} was given. */
 export function decodeReason(bytes: Uint8Array): EndReason | null {
-  return decodeJson<PlainError>(bytes).reason ?? null;
+  return decodeJson<{ reason?: EndReason | null }>(bytes).reason ?? null;
 }
 
-/** The error again, of the same class where that is one of this package's that matter to a server. */
+/** The error again, of the same class where that is one of this package's or of the language's. */
 export function decodeError(bytes: Uint8Array): Error {
-  const { name, message, stack, code, exitCode } = decodeJson<PlainError>(bytes);
-  if (exitCode !== undefined) return new SystemExit(exitCode);
-  const error = code === undefined ? new Error(message) : new SocketError(code, {}, message);
-  // The message as it was, and where in the worker it came from.
-  Object.defineProperties(error, {
-    message: { value: message },
-    stack: { value: stack ?? `${name}: ${message}` },
-    ...(code === undefined ? { name: { value: name } } : {}),
-  });
-  return error;
+  return fromPlainError(decodeJson<PlainError>(bytes));
 }

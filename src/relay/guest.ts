@@ -29,6 +29,7 @@ import {
   type Opened,
   WINDOW,
 } from "./frames.ts";
+import { toInspectable } from "../thrown.ts";
 import type { Send } from "./host.ts";
 import { loadExport } from "./load_export.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
@@ -107,7 +108,7 @@ export class Guest {
       this.#connections.delete(channel);
       this.#send(channel, FRAME.DONE, error);
     };
-    const failed = (error: unknown) => done(encodeError(error));
+    const failed = (error: unknown) => done(encodeError(toInspectable(error)));
     const finish = async () => {
       const connection = this.#connections.get(channel);
       // TLS that was begun here has bytes on their way to the connection, and its own end to send.

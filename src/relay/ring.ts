@@ -23,8 +23,10 @@ export function makeRing(capacity = 1 << 20): SharedArrayBuffer {
   return new SharedArrayBuffer(WORDS * 4 + capacity);
 }
 
-/** The largest payload of one frame; longer data takes several. */
+/** The largest payload of one frame that is sent in one piece. */
 export const MAX_PAYLOAD = 1 << 16;
+/** Set in the type of a piece that another piece of the same frame follows. */
+const CONTINUED = 1 << 30;
 
 /** What a frame is: the channel it belongs to, what it means, and its bytes, which the receiver owns. */
 export type OnFrame = (channel: number, type: number, payload: Uint8Array) => void;
@@ -36,6 +38,8 @@ export class RingWriter {
   #words: Int32Array;
   #bytes: Uint8Array;
   #mask: number;
+  /** Bytes of the largest piece. */
+  #most: number;
   #schedule: (wake: () => void) => void;
   #scheduled = false;
   // Made once: it is needed for every turn.
@@ -55,10 +59,20 @@ export class RingWriter {
     this.#words = new Int32Array(memory);
     this.#bytes = new Uint8Array(memory, WORDS * 4);
     this.#mask = this.#bytes.length - 1;
+    this.#most = Math.min(MAX_PAYLOAD, this.#bytes.length >> 2);
   }
 
   /** Sends a frame; the payload may be changed afterwards. What the ring has no room for waits here, so the caller bounds that. */
   write(channel: number, type: number, payload: Uint8Array = EMPTY): void {
+    if (payload.length <= this.#most) return this.#write(channel, type, payload);
+    // One that is longer than the ring would never fit, and hold up all that come after it.
+    for (let at = 0; at < payload.length; at += this.#most) {
+      const end = at + this.#most;
+      this.#write(channel, end < payload.length ? type | CONTINUED : type, payload.subarray(at, end));
+    }
+  }
+
+  #write(channel: number, type: number, payload: Uint8Array): void {
     if (this.#pending.length === 0 && this.#put(channel, type, payload)) return;
     this.#pending.push({ channel, type, payload: payload.slice() });
     if (this.#pending.length === 1) void this.#flush();
@@ -119,6 +133,8 @@ export async function readRing(memory: SharedArrayBuffer, onFrame: OnFrame): Pro
   const bytes = new Uint8Array(memory, WORDS * 4);
   const mask = bytes.length - 1;
   let turn = 0;
+  /** The pieces of a frame whose last one has not come. */
+  let pieces: Uint8Array[] = [];
   for (;;) {
     const head = Atomics.load(words, HEAD);
     let tail = words[TAIL]!;
@@ -139,7 +155,16 @@ export async function readRing(memory: SharedArrayBuffer, onFrame: OnFrame): Pro
       // Before the frame is acted upon: that may fill the ring.
       Atomics.store(words, TAIL, tail);
       if (Atomics.load(words, WRITER_WAITS) === 1) Atomics.notify(words, TAIL);
-      onFrame(channel, type, payload);
+      if ((type & CONTINUED) !== 0) {
+        pieces.push(payload);
+      } else if (pieces.length === 0) {
+        onFrame(channel, type, payload);
+      } else {
+        pieces.push(payload);
+        const whole = join(pieces);
+        pieces = [];
+        onFrame(channel, type, whole);
+      }
     }
     if (turn > TURN) {
       turn = 0;
@@ -157,4 +182,14 @@ export async function readRing(memory: SharedArrayBuffer, onFrame: OnFrame): Pro
     }
     if (Atomics.load(words, CLOSED) === 1 && Atomics.load(words, HEAD) === head) return;
   }
+}
+
+function join(pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }

@@ -2,6 +2,7 @@ import type { Address } from "../address.ts";
 import type { BaseServer } from "../base_server.ts";
 import type { ReplicaServer } from "../replicas.ts";
 import type { WorkerStart } from "../runtime.ts";
+import { describe } from "../thrown.ts";
 import { type Call, decodeJson, encodeError, encodeJson, FRAME } from "./frames.ts";
 import type { Send } from "./host.ts";
 import { loadExport } from "./load_export.ts";
@@ -74,7 +75,7 @@ export class ServerGuest {
   async #activate(address: Address): Promise<Address> {
     const server = await this.#make(address, { allowReusePort: true, data: this.#data });
     if (typeof server?.serveForever !== "function") {
-      throw new TypeError(`the function that makes a replica's server must return one, got ${String(server)}`);
+      throw new TypeError(`the function that makes a replica's server must return one, got ${describe(server)}`);
     }
     // Whether or not it was passed on: without it the second replica would find the port taken.
     (server as { allowReusePort?: boolean }).allowReusePort = true;

@@ -58,11 +58,11 @@ test("frames: what a decoder hands out is not changed by what comes next", () =>
   assertEquals(new TextDecoder().decode(received[0]), "first");
 });
 
-test("frames: through a ring that is full again and again each arrives once, whole and in order", async () => {
+test("frames: through a ring that is full again and again, or shorter than they are, each arrives once, whole and in order", async () => {
   for (let seed = 1; seed <= 40; seed++) {
     const random = generator(seed);
     const ring = makeRing(1 << 10);
-    const frames = randomFrames(random, 100, 400);
+    const frames = randomFrames(random, 100, seed % 3 === 0 ? 5000 : 400);
     const received: Frame[] = [];
     const all = Promise.withResolvers<void>();
     const reading = readRing(ring, (channel, type, payload) => {
