@@ -44,7 +44,7 @@ interface BunApi {
       & SocketOptions
       & ({ hostname: string; port: number; reusePort: boolean; ipv6Only: boolean } | { unix: string } | { fd: number }),
   ): BunListener;
-  connect(options: SocketOptions & ({ hostname: string; port: number } | { unix: string })): Promise<BunSocket>;
+  connect(options: SocketOptions & { unix: string }): Promise<BunSocket>;
 }
 
 interface SocketOptions {
@@ -67,6 +67,8 @@ interface BunListener {
   /** Fills `into`; not in Bun's types. */
   getsockname(into: { address?: string; port?: number }): void;
   stop(closeActiveConnections: boolean): void;
+  unref(): void;
+  ref(): void;
 }
 
 interface BunSocket {
@@ -85,6 +87,9 @@ interface BunSocket {
   setNoDelay(on: boolean): boolean;
   setKeepAlive(on: boolean, delay: number): boolean;
   unref(): void;
+  ref(): void;
+  /** Calls back others from now on. */
+  reload(options: { socket: SocketCallbacks }): void;
   /** As of a server, and with `initialData`, not in Bun's types. Gives the socket below, which sees what is encrypted, and the one on it. */
   upgradeTLS(
     options: UpgradeOptions & { socket: TlsCallbacks; initialData: Uint8Array },
@@ -191,21 +196,20 @@ export const bun: Runtime = {
         queue.close();
         return Promise.resolve();
       },
+      unref: () => listener.unref(),
+      ref: () => listener.ref(),
     };
   },
 
-  async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
+  async connect({ address, noDelay, signal }: ConnectOptions): Promise<RawConnection> {
     const unix = "path" in address;
     try {
-      const socket = await Bun.connect({
-        ...(unix ? { unix: address.path } : { hostname: address.hostname, port: address.port }),
-        allowHalfOpen: true,
-        socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, unix ? UNNAMED : null)) },
-      });
+      // A Unix socket is connected at once or not at all.
+      const connection = unix ? await connectUnix(address.path) : await connectTcp(address.hostname, address.port, signal);
       // Reset by the peer before it could open.
-      if (socket.data === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
-      if (!noDelay) socket.data.setNoDelay(false);
-      return socket.data;
+      if (connection === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
+      if (!noDelay) connection.setNoDelay(false);
+      return connection;
     } catch (cause) {
       throw await explain(cause, "connect", address, unix ? undefined : address.hostname);
     }
@@ -232,6 +236,8 @@ export const bun: Runtime = {
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),
+  // The first comes in the same turn, before the next poll.
+  afterPoll: (callback) => void setImmediate(setImmediate, callback),
   channel,
 };
 
@@ -242,6 +248,40 @@ async function probeStream(path: string): Promise<string | null> {
 }
 
 const encoder = new TextEncoder();
+
+async function connectUnix(unix: string): Promise<BunConnection | undefined> {
+  const socket = await Bun.connect({
+    unix,
+    allowHalfOpen: true,
+    socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, UNNAMED)) },
+  });
+  return socket.data;
+}
+
+/**
+ * Connects by way of `node:net`: nothing ends a `Bun.connect()` that gets no answer. Once connected, the socket beneath is used alone,
+ * which is what `Bun.connect()` gives.
+ */
+function connectTcp(host: string, port: number, signal: AbortSignal): Promise<BunConnection | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = process.getBuiltinModule("node:net").connect({ host, port, allowHalfOpen: true });
+    const giveUp = (): void => {
+      socket.destroy();
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", giveUp);
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      signal.removeEventListener("abort", giveUp);
+      const { _handle: handle } = socket as unknown as { _handle?: BunSocket | null };
+      if (handle == null) return resolve(undefined);
+      handle.reload({ socket: callbacks });
+      // Bun.connect() does so by itself.
+      handle.setNoDelay(true);
+      resolve(handle.data = new BunConnection(handle, null));
+    });
+  });
+}
 
 /** The end of a Unix connection that has bound no name. */
 const UNNAMED: Address = { transport: "unix", path: "" };
@@ -399,6 +439,10 @@ class BunConnection extends EventedConnection {
 
   unref(): void {
     this.#socket.unref();
+  }
+
+  ref(): void {
+    this.#socket.ref();
   }
 
   /** Less than 0 when the peer has reset; Bun reports that elsewhere only if it goes on receiving, and it may be paused. */

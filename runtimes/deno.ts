@@ -22,7 +22,9 @@ interface DenoApi {
   listen(
     options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean } | { transport: "unix"; path: string },
   ): DenoListener;
-  connect(options: { hostname: string; port: number } | { transport: "unix"; path: string }): Promise<DenoConn>;
+  connect(
+    options: { hostname: string; port: number; signal: AbortSignal } | { transport: "unix"; path: string },
+  ): Promise<DenoConn>;
 }
 
 type DenoAddr =
@@ -33,6 +35,8 @@ interface DenoListener {
   readonly addr: DenoAddr;
   accept(): Promise<DenoConn>;
   close(): void;
+  unref(): void;
+  ref(): void;
 }
 
 interface DenoConn {
@@ -43,6 +47,7 @@ interface DenoConn {
   closeWrite(): Promise<void>;
   close(): void;
   unref(): void;
+  ref(): void;
   /** Unix sockets don't have these. */
   setNoDelay?(on: boolean): void;
   setKeepAlive?(on: boolean): void;
@@ -146,12 +151,19 @@ export const deno: Runtime = {
         // An accept under way holds the address for a moment longer.
         await accepting;
       },
+      unref: () => listener.unref(),
+      ref: () => listener.ref(),
     };
   },
 
-  async connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
+  async connect({ address, noDelay, signal }: ConnectOptions): Promise<RawConnection> {
     try {
-      const conn = await Deno.connect("path" in address ? { transport: "unix", path: address.path } : address);
+      // A Unix socket is connected at once or not at all.
+      const conn = await Deno.connect(
+        "path" in address
+          ? { transport: "unix", path: address.path }
+          : { hostname: address.hostname, port: address.port, signal },
+      );
       const connection = new DenoConnection(conn, null);
       if (noDelay) connection.setNoDelay(true);
       return connection;
@@ -174,6 +186,8 @@ export const deno: Runtime = {
   spawnProcess: (options) => spawnProcess(options, childCommand),
   // setImmediate() costs more here than it saves.
   afterEvents: queueMicrotask,
+  // Immediates come without a poll between them. A timer is due only after one, and after a second one what that has begun is there too.
+  afterPoll: (callback) => void setTimeout(setTimeout, 0, callback, 0),
   channel,
 };
 
@@ -306,6 +320,10 @@ class DenoConnection implements RawConnection {
 
   unref(): void {
     this.#conn.unref();
+  }
+
+  ref(): void {
+    this.#conn.ref();
   }
 
   #read(into: Uint8Array | null): void {

@@ -79,6 +79,9 @@ export const memory: Runtime = {
         queue.close();
         return Promise.resolve();
       },
+      // Nothing in memory keeps a process running but who waits with a timeout.
+      unref() {},
+      ref() {},
     };
   },
 
@@ -107,6 +110,8 @@ export const memory: Runtime = {
   spawnThread: (options) => detectRuntime().spawnThread(options),
   spawnProcess: (options) => detectRuntime().spawnProcess(options),
   afterEvents: (callback) => callback(),
+  afterPoll: (callback) => detectRuntime().afterPoll(callback),
+  setIdleTimer: (callback, ms) => detectRuntime().setIdleTimer(callback, ms),
   channel,
 };
 
@@ -176,6 +181,8 @@ class MemoryConnection extends EventedConnection {
   setKeepAlive(_on: boolean | number): void {}
 
   unref(): void {}
+
+  ref(): void {}
 
   override ended(): void {
     super.ended();

@@ -98,6 +98,8 @@ export const node: Runtime = {
         queue.close();
         return Promise.resolve();
       },
+      unref: () => void server.unref(),
+      ref: () => void server.ref(),
     };
   },
 
@@ -112,9 +114,11 @@ export const node: Runtime = {
     spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),
   // Not setImmediate(): Node 22 has been seen to lose the wake-ups that are given there.
   afterEvents: (callback) => callback(),
+  // Immediates come right behind the poll of each turn.
+  afterPoll: (callback) => void setImmediate(callback),
   channel,
 
-  connect({ address, noDelay }: ConnectOptions): Promise<RawConnection> {
+  connect({ address, noDelay, signal }: ConnectOptions): Promise<RawConnection> {
     return new Promise((resolve, reject) => {
       const chunks = new ChunkReader();
       const socket = process.getBuiltinModule("node:net").connect({
@@ -124,9 +128,15 @@ export const node: Runtime = {
         onread: chunks,
       });
       const failed = (cause: Error) => reject(toSocketError(cause, "connect", address));
+      const giveUp = (): void => {
+        socket.destroy();
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", giveUp);
       socket.once("error", failed);
       socket.once("connect", () => {
         socket.off("error", failed);
+        signal.removeEventListener("abort", giveUp);
         resolve(chunks.connection = new NodeConnection(socket, "path" in address ? UNNAMED : null));
       });
     });
@@ -280,6 +290,10 @@ class NodeConnection extends EventedConnection {
 
   unref(): void {
     this.#socket.unref();
+  }
+
+  ref(): void {
+    this.#socket.ref();
   }
 
   protected finish(): void {

@@ -2,10 +2,11 @@ import { type Address, formatAddress, toAddress, type Transport } from "./addres
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
 import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
-import { checkTimeout } from "./deadline.ts";
+import { checkTimeout, Deadline } from "./deadline.ts";
 import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
 import { SocketError, SystemExit } from "./errors.ts";
 import { Histogram } from "./histogram.ts";
+import { checkOptions, checkSignal } from "./options.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
@@ -95,12 +96,12 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * What all servers have in common: the loop, the hooks and their order. `socketserver.BaseServer` in TypeScript.
  *
  * For the caller: the constructor, `activate()`, `serveForever()`, `handleRequest()`, `suspend()`, `resume()`, `shutdown()`,
- * `serverClose()`.
+ * `serverClose()`, `unref()`, `ref()`.
  *
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`,
+ * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`, `keepRunning()`,
  * `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`,
  * `workerExited()`, `validate()`.
  *
@@ -158,6 +159,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #announced = false;
   #shutdownRequested = false;
   #suspended = false;
+  /** Whether `unref()` was called. */
+  #unreferenced = false;
   /** Whether the loop is to handle what waits before it ends. */
   #emptying = false;
   /** Whether more may come until it has stopped listening. */
@@ -272,13 +275,16 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * A `shutdown()` that came before makes it return at once, as in `socketserver`.
    *
    * @param options `signal`: stops the loop when it fires.
+   * @throws {TypeError} When an option is unknown, or `signal` is no `AbortSignal`; then nothing is bound.
    * @throws {SystemExit} When a handler threw one.
    * @throws {SocketError} When the address can't be bound, or the listener fails for good.
    * @throws {Error} When requests are being served already, and whatever `handleError` throws.
    */
   async serveForever(options: { signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#serving !== null) throw new Error("the server is serving already");
+    checkOptions("serveForever()", options, ["signal"]);
     const { signal } = options;
+    checkSignal("serveForever()", signal);
+    if (this.#serving !== null) throw new Error("the server is serving already");
     const stop = () => void this.shutdown();
     const done = Promise.withResolvers<void>();
     this.#serving = done.promise;
@@ -329,14 +335,15 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     const done = Promise.withResolvers<void>();
     this.#serving = done.promise;
     let timedOut = false;
-    let timer: ReturnType<typeof setTimeout> | undefined;
+    const deadline = new Deadline(true);
+    if (this.#unreferenced) deadline.keepAlive(false);
     try {
       await this.activate();
       if (this.timeout !== null && this.timeout !== Infinity) {
-        timer = setTimeout(() => {
+        deadline.start(this.timeout, () => {
           timedOut = true;
           this.#wake();
-        }, this.timeout);
+        });
       }
       let taken: Taken<R> = null;
       do {
@@ -347,12 +354,12 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
           await this.#notTaken(error);
         }
       } while (taken === null && !timedOut && !this.#shutdownRequested && this.#activated !== null);
-      clearTimeout(timer);
+      deadline.clear();
       if (taken !== null) await this.#handle(taken);
       else if (timedOut) await this.handleTimeout();
       this.#throwFailure();
     } finally {
-      clearTimeout(timer);
+      deadline.clear();
       this.#serving = null;
       done.resolve();
     }
@@ -428,6 +435,25 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     if (!this.#announced) return;
     this.#announced = false;
     if (this.#channels.closed.hasSubscribers) this.#channels.closed.publish({ server: this });
+  }
+
+  /**
+   * Leaves the process free to exit while the server listens and has nothing to do, until `ref()`; may be called at any time, and holds over
+   * a restart. Open connections, datagrams in progress excepted, keep the process running as before, and so do workers that are busy;
+   * idle ones don't. A program that ends like that ends without `serverClose()`: a Unix socket's file stays and is replaced at the next start. Do
+   * not await `serveForever()` at the top level of the program then, as the runtimes take a module that can't go on for an error.
+   *
+   * @throws {UnsupportedError} When the runtime can't.
+   */
+  unref(): void {
+    this.#unreferenced = true;
+    this.keepRunning(false);
+  }
+
+  /** Keeps the process running while the server listens, as it does from the beginning. */
+  ref(): void {
+    this.#unreferenced = false;
+    this.keepRunning(true);
   }
 
   /** The same as {@linkcode BaseServer.serverClose}, for `await using`. */
@@ -601,6 +627,13 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     return 0;
   }
 
+  /**
+   * Says whether listening keeps the process running; nothing by default.
+   *
+   * @param _on Whether it does.
+   */
+  protected keepRunning(_on: boolean): void {}
+
   /** Makes a waiting `getRequest()` return `null`. */
   protected abstract interrupt(): void;
 
@@ -702,6 +735,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     this.validate();
     await this.serverBind();
+    if (this.#unreferenced) this.keepRunning(false);
     try {
       await this.serverActivate();
     } catch (error) {

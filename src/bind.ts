@@ -1,5 +1,6 @@
 import { type Address, formatAddress, toAddress } from "./address.ts";
 import { DatagramSocket } from "./datagram_socket.ts";
+import { checkOptions } from "./options.ts";
 import { type BindOptions, getRuntime, type Runtime } from "./runtime.ts";
 import { checkBindOptions } from "./socket_options.ts";
 
@@ -14,9 +15,9 @@ export interface DatagramSocketOptions extends Partial<Omit<BindOptions, "addres
  *
  * @param address Where to send from and receive at: `udp://0.0.0.0:0` for a client that the system gives a port, `unixgram:` for one
  * that it gives a name (an abstract one on Linux, else a temporary file), or an address of your own.
- * @param options Options of the socket; `maxPacketSize` is 65,535 bytes by default.
- * @returns The socket.
- * @throws {TypeError} When the address is none.
+ * @param options Options of the socket; `maxPacketSize` is 65,535 bytes by default. One that is `undefined` is left out.
+ * @returns The socket. All errors are the promise's rejection.
+ * @throws {TypeError} When the address is none, an option is unknown, or of the wrong type.
  * @throws {RangeError} When the port or an option is out of its range.
  * @throws {SocketError} When the address can't be bound: `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, `ENOTFOUND`.
  * @throws {UnsupportedError} When the runtime has no such socket.
@@ -37,8 +38,7 @@ export async function bind(address: string | Address, options: DatagramSocketOpt
   if (from.transport !== "udp" && from.transport !== "unixgram") {
     throw new TypeError(`bind() takes a udp or unixgram address, got ${formatAddress(from)}`);
   }
-  const { runtime = getRuntime(), ...given } = options;
-  const bindOptions: BindOptions = {
+  const defaults: BindOptions = {
     address: from,
     addressFamily: null,
     requestQueueSize: 1024,
@@ -50,8 +50,12 @@ export async function bind(address: string | Address, options: DatagramSocketOpt
     broadcast: false,
     receiveBufferSize: null,
     sendBufferSize: null,
-    ...given,
   };
+  const { address: _, ...names } = defaults;
+  checkOptions("bind()", options, ["runtime", ...Object.keys(names)]);
+  const { runtime = getRuntime(), ...given } = options;
+  const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const bindOptions: BindOptions = { ...defaults, ...chosen };
   checkBindOptions(runtime, bindOptions);
   return new DatagramSocket(await runtime.bind(bindOptions));
 }

@@ -6,12 +6,17 @@ import { type EndReason, inOrder } from "./end_reason.ts";
 import { SocketError } from "./errors.ts";
 import type { ProxyHeader } from "./proxy_protocol.ts";
 import { asIs, forEachChunk, Pull, toResult } from "./pull.ts";
-import type { RawConnection, Receiver } from "./runtime.ts";
+import { handled, ignore, rejected } from "./promises.ts";
+import { afterArrivals, type RawConnection, type Receiver } from "./runtime.ts";
 import type { BufferedReader } from "./stream_reader.ts";
 import { HandshakingConnection, startTls, type TlsConnectOptions, type TlsInfo, type TlsOptions } from "./tls.ts";
+import { readableOf, WritableOf } from "./web_streams.ts";
 
 const CLOSED = Promise.resolve();
-const ignore = (): void => {};
+/** Milliseconds that `close()` gives `writable` to hand on what was written to it. */
+const STREAM_GRACE_MS = 10_000;
+/** Milliseconds that the peer has to end its side after both sides were ended here, one by `readable.cancel()`. */
+const CANCEL_LINGER_MS = 1000;
 
 /**
  * Says why a connection ends, for the server and its workers. The first reason stands, unless it was to end in order; then what
@@ -36,7 +41,8 @@ export interface CloseOptions {
  * Reading is a pull: nothing more is taken from the peer than a small, bounded amount ahead of what the program reads, so a peer
  * that sends faster than it is read is slowed down by TCP itself. Writing is a push with back-pressure: `write` gives a promise
  * when the peer doesn't keep up, and awaiting it bounds the memory. A connection that dies rejects what is pending with a
- * {@linkcode SocketError}; nothing hangs.
+ * {@linkcode SocketError}; nothing hangs. A promise of its methods that nobody awaits never becomes an unhandled rejection: the failure
+ * shows in `error` and in every later call. Only what the callback of `forEach()` throws is the program's own affair.
  *
  * @example Echo
  * ```ts
@@ -68,7 +74,14 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #timeout = 0;
   #reads: Deadline | undefined;
   #closes: Deadline | undefined;
-  /** A read that timed out and is still under way: the next `read()` takes over its chunk, so that nothing is lost. */
+  /** The deadlines of writes that the peer has not taken. */
+  #writes: Set<Deadline> | null = null;
+  /** Whether `unref()` was called: then no deadline keeps the program running either. */
+  #unreferenced = false;
+  /**
+   * A read that timed out and is still under way: the next `read()` takes over its chunk, so that nothing is lost. After
+   * `readable.cancel()`, a rejection for all reads.
+   */
   #unclaimed: Promise<Uint8Array | null> | null = null;
   /** What was longer than the buffer of a `readInto()`. */
   #rest: Uint8Array | null = null;
@@ -77,10 +90,18 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   #error: SocketError | null = null;
   #closed: { promise: Promise<void>; resolve: () => void } | null = null;
   #controller: AbortController | null = null;
+  /** Whether `close()` was called. */
+  #closing = false;
+  /** Whether `closeWrite()` was called. */
+  #sendEnded = false;
+  /** After `readable.cancel()`: resolves when nothing more can come. */
+  #discarded: Promise<void> | null = null;
   #readable: ReadableStream<Uint8Array> | null = null;
-  #writable: WritableStream<Uint8Array> | null = null;
+  #writable: WritableOf | null = null;
   #hostname: string | null | undefined;
-  #readers: BufferedReader[] | null = null;
+  /** The reader that last kept bytes for later, and the others that still have some. */
+  #reader: BufferedReader | null = null;
+  #otherReaders: Set<BufferedReader> | null = null;
   /** Bytes received and sent before `startTls()`. */
   #clearRead = 0;
   #clearWritten = 0;
@@ -216,9 +237,9 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    */
   readInto(buffer: Uint8Array): Promise<number | null> {
     if (!(buffer instanceof Uint8Array)) {
-      return Promise.reject(new TypeError(`buffer must be a Uint8Array, got ${String(buffer)}`));
+      return rejected(new TypeError(`buffer must be a Uint8Array, got ${String(buffer)}`));
     }
-    if (buffer.length === 0) return Promise.reject(new RangeError("buffer must have room for a byte at least"));
+    if (buffer.length === 0) return rejected(new RangeError("buffer must have room for a byte at least"));
     const size = (chunk: Uint8Array | null) => chunk === null ? null : this.#putInto(buffer, chunk);
     return this.#direct ? this.#pull.readInto(buffer, size) : this.#timedRead(size);
   }
@@ -282,19 +303,21 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     this.#watch?.wrote((bytes ?? toBytes(data)).length);
     if (this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
-    const timed = this.#within(new Deadline(), "write", pending);
-    timed.catch(ignore);
-    return timed;
+    const deadline = this.#newDeadline();
+    (this.#writes ??= new Set()).add(deadline);
+    return this.#within(deadline, "write", pending);
   }
 
   /**
    * Ends the sending side once what was written has left (half-close): the peer reads the end of the stream and can go on sending.
    *
-   * @returns A promise that resolves when the end is on its way.
+   * @returns A promise that resolves when the end is on its way. It need not be awaited.
    * @throws {SocketError} As the promise's rejection, when the connection is lost before.
    */
-  async closeWrite(): Promise<void> {
-    await this.#raw.closeWrite();
+  closeWrite(): Promise<void> {
+    this.#sendEnded = true;
+    const ended = handled(Promise.resolve(this.#raw.closeWrite()));
+    return this.#discarded === null ? ended : handled(ended.then(() => this.#closeUnread()));
   }
 
   /**
@@ -321,14 +344,9 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   close(options: CloseOptions = {}): Promise<void> {
     if (this.#ended) return CLOSED;
     const { linger = 0 } = options;
-    if (linger !== 0) {
-      checkTimeout("linger", linger);
-      return this.#linger(linger);
-    }
-    this.#raw.close();
-    if (this.#ended) return CLOSED;
-    if (this.#timeout !== 0) (this.#closes ??= new Deadline()).start(this.#timeout, () => this.abort());
-    return this.#whenClosed();
+    if (linger !== 0) checkTimeout("linger", linger);
+    if (this.#writable !== null && !this.#closing) return this.#closeBehind(this.#writable, linger);
+    return linger === 0 ? this.#close() : this.#linger(linger);
   }
 
   /** Closes at once and drops what has not left. The peer sees a reset where the runtime can send one (not on Deno). */
@@ -367,13 +385,16 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * }
    * ```
    */
-  async startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
+  startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
+    return handled(this.#startTls(options));
+  }
+
+  async #startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
     const raw = this.#raw;
     if (raw.tls !== null) throw new TypeError("startTls(): the connection has TLS already");
     if (raw.reading || this.#unclaimed !== null) throw alreadyReading();
     const { bytesRead, bytesWritten } = raw;
-    const rest = this.#rest?.length ?? 0;
-    const readAhead = this.#readers?.reduce((sum, { buffered }) => sum + buffered, rest) ?? rest;
+    const readAhead = this.#readAhead();
     // Until the handshake is done nothing of the program's gets through, neither in the clear nor in its midst.
     const handshaking = new HandshakingConnection(raw);
     this.#use(handshaking);
@@ -404,12 +425,19 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   /**
-   * A {@linkcode StreamReader} tells that it reads from here, so that {@linkcode Connection.startTls} knows what it has read ahead.
+   * A {@linkcode StreamReader} tells that it has kept bytes for later, so that {@linkcode Connection.startTls} knows what was read ahead.
+   * A reader that has none need not be kept.
    *
    * @param reader The reader.
    */
   attachReader(reader: BufferedReader): void {
-    (this.#readers ??= []).push(reader);
+    const last = this.#reader;
+    if (last === reader) return;
+    this.#reader = reader;
+    if (last === null) return;
+    const others = this.#otherReaders ??= new Set();
+    others.add(last).delete(reader);
+    for (const other of others) if (other.buffered === 0) others.delete(other);
   }
 
   /**
@@ -431,29 +459,48 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (!this.#ended) this.#raw.setKeepAlive(on);
   }
 
-  /** Leaves the process free to exit while the connection is open; else an open connection keeps it running. */
+  /**
+   * Leaves the process free to exit while the connection is open, whatever waits for it and whatever its `timeout`; else an open connection
+   * keeps the process running. `ref()` takes it back.
+   */
   unref(): void {
-    if (!this.#ended) this.#raw.unref();
+    this.#keepAlive(false);
   }
 
-  /** The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way. */
+  /** Keeps the process running while the connection is open, as it does from the beginning. */
+  ref(): void {
+    this.#keepAlive(true);
+  }
+
+  /**
+   * The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way.
+   *
+   * Cancelling it ends the receiving side alone: what the peer still sends is received and dropped, so that it isn't kept waiting, and every
+   * read is rejected with `ECONNABORTED`; writing goes on. With the sending side ended too, the connection is closed once the peer has ended
+   * its own, or a second later. Closing the connection ends the stream in order.
+   */
   get readable(): ReadableStream<Uint8Array> {
-    return this.#readable ??= new ReadableStream<Uint8Array>({
-      pull: async (controller) => {
-        const chunk = await this.read();
-        if (chunk === null) controller.close();
-        else controller.enqueue(chunk);
-      },
-    }, { highWaterMark: 0 });
+    return this.#readable ??= readableOf({
+      read: () => this.read(),
+      cancel: () => this.#discard(),
+      closing: () => this.#closing,
+    });
   }
 
-  /** The sending side as a web stream, made on first use. Closing it is `closeWrite()`, aborting it `abort()`. */
+  /**
+   * The sending side as a web stream, made on first use. Closing it is `closeWrite()`, aborting it `abort()`.
+   *
+   * Closing the connection lets what was written to the stream leave before, also by way of `Writable.fromWeb()` of `node:stream`, for up to
+   * 10 seconds; what is written to it later is dropped.
+   */
   get writable(): WritableStream<Uint8Array> {
-    return this.#writable ??= new WritableStream<Uint8Array>({
-      write: (chunk) => this.write(chunk) ?? CLOSED,
-      close: () => this.closeWrite(),
+    this.#writable ??= new WritableOf({
+      write: (chunk) => this.write(chunk),
+      closeWrite: () => this.closeWrite(),
       abort: () => this.abort(),
+      closing: () => this.#closing,
     });
+    return this.#writable.stream;
   }
 
   /** Reads chunk by chunk until the peer ends its side. Leaving the loop early leaves the connection open. */
@@ -466,16 +513,76 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return this.close();
   }
 
+  #close(): Promise<void> {
+    this.#closing = true;
+    this.#raw.close();
+    if (this.#ended) return CLOSED;
+    if (this.#timeout !== 0) this.#closesAfter(this.#timeout, () => this.abort());
+    return this.#whenClosed();
+  }
+
   async #linger(ms: number): Promise<void> {
-    const timer = ms === Infinity ? undefined : setTimeout(() => this.#raw.close(), ms);
+    const late = this.#newDeadline();
+    if (ms !== Infinity) late.start(ms, () => this.#raw.close());
     try {
       await this.closeWrite();
-      await this.forEach(ignore);
+      await (this.#discarded ?? this.forEach(ignore));
     } catch {
       // The peer is gone, its time was up, or somebody else reads.
     }
-    clearTimeout(timer);
-    await this.close();
+    late.clear();
+    await this.#close();
+  }
+
+  /** Closes once the stream has handed on what was written to it. */
+  async #closeBehind(writable: WritableOf, linger: number): Promise<void> {
+    await writable.flushed(STREAM_GRACE_MS, () => this.#ended || this.#closing);
+    if (!this.#ended) await (linger === 0 ? this.#close() : this.#linger(linger));
+  }
+
+  /** The end of the receiving side by `readable.cancel()`. */
+  #discard(): void {
+    if (this.#discarded !== null || this.#ended) return;
+    const address = this.remoteAddress;
+    const error = new SocketError(
+      "ECONNABORTED",
+      { syscall: "read", address },
+      "the receiving side was ended by readable.cancel()",
+    );
+    this.#discarded = this.#pull.discard(error);
+    this.#rest = null;
+    this.#unclaimed = rejected(error);
+    if (this.#sendEnded) this.#closeUnread();
+  }
+
+  /** Both sides were ended here: the peer has a moment to end its own, and is not to send for ever. */
+  #closeUnread(): void {
+    if (!this.#ended) this.#closesAfter(CANCEL_LINGER_MS, () => void this.#close());
+  }
+
+  #closesAfter(ms: number, close: () => void): void {
+    (this.#closes ??= this.#newDeadline()).start(ms, close);
+  }
+
+  #newDeadline(): Deadline {
+    const deadline = new Deadline(false, (callback) => afterArrivals(this.#raw, callback));
+    if (this.#unreferenced) deadline.keepAlive(false);
+    return deadline;
+  }
+
+  #keepAlive(on: boolean): void {
+    if (this.#ended) return;
+    if (on) this.#raw.ref();
+    else this.#raw.unref();
+    this.#unreferenced = !on;
+    for (const deadline of [this.#reads, this.#closes, ...this.#writes ?? []]) deadline?.keepAlive(on);
+  }
+
+  /** Bytes that were received and read from the connection, and that the program has not had yet. */
+  #readAhead(): number {
+    let bytes = (this.#rest?.length ?? 0) + (this.#reader?.buffered ?? 0);
+    for (const { buffered } of this.#otherReaders ?? []) bytes += buffered;
+    return bytes;
   }
 
   #use(raw: RawConnection): void {
@@ -497,42 +604,76 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   /** What `as` makes of the next chunk, at once when it is there: what `as` leaves of it must be there for the next read. */
-  async #timedRead<T>(as: (chunk: Uint8Array | null) => T): Promise<T> {
-    if (this.#reading) throw alreadyReading();
+  #timedRead<T>(as: (chunk: Uint8Array | null) => T): Promise<T> {
+    if (this.#reading) return rejected(alreadyReading());
     const rest = this.#rest;
     if (rest !== null) {
       this.#rest = null;
-      return as(rest);
+      return Promise.resolve(as(rest));
     }
     this.#reading = true;
     const read = this.#unclaimed ??= this.#pull.read();
-    // Only a timeout leaves the read unclaimed; it must not become an unhandled rejection then.
-    read.catch(ignore);
-    try {
-      const chunk = await (this.#timeout === 0 ? read : this.#within(this.#reads ??= new Deadline(), "read", read));
-      this.#unclaimed = null;
-      return as(chunk);
-    } catch (error) {
-      if (!(error instanceof SocketError && error.code === "ETIMEDOUT")) this.#unclaimed = null;
-      throw error;
-    } finally {
+    const over = (): void => {
       this.#reading = false;
-    }
+      // Cancelled, all reads end like this one.
+      if (this.#discarded === null) this.#unclaimed = null;
+    };
+    return this.#within(this.#timeout === 0 ? null : this.#reads ??= this.#newDeadline(), "read", read, (chunk) => {
+      over();
+      return as(chunk);
+    }, (timedOut) => {
+      if (timedOut) this.#reading = false;
+      else over();
+    });
   }
 
-  #within<T>(deadline: Deadline, syscall: string, operation: Promise<T>): Promise<T> {
-    // The deadline of reads keeps its timer for the next one, if there can be one.
-    const done = () => deadline === this.#reads && !this.#ended ? deadline.stop() : deadline.clear();
-    return new Promise((resolve, reject) => {
-      deadline.start(this.#timeout, () => reject(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress })));
-      operation.then((value) => {
-        done();
-        resolve(value);
-      }, (error) => {
-        done();
-        reject(error);
-      });
+  /**
+   * What `as` makes of the operation's result, unless the deadline comes before; without a deadline there is none. The promise's rejection
+   * counts as handled.
+   *
+   * @param failed Is told of a failure, and whether it was the deadline.
+   */
+  #within<T, U>(
+    deadline: Deadline | null,
+    syscall: string,
+    operation: Promise<T>,
+    as: (value: T) => U = (value) => value as unknown as U,
+    failed: (timedOut: boolean) => void = ignore,
+  ): Promise<U> {
+    const { promise, resolve, reject } = Promise.withResolvers<U>();
+    let expired = false;
+    const fail = (error: unknown): void => {
+      failed(expired);
+      // Only now, so that an operation that succeeds doesn't pay for it.
+      promise.catch(ignore);
+      reject(error);
+    };
+    const done = (): void => {
+      if (deadline === null) return;
+      // The deadline of reads keeps its timer for the next one, if there can be one.
+      if (deadline === this.#reads && !this.#ended) return deadline.stop();
+      deadline.clear();
+      this.#writes?.delete(deadline);
+    };
+    deadline?.start(this.#timeout, () => {
+      expired = true;
+      this.#writes?.delete(deadline);
+      fail(new SocketError("ETIMEDOUT", { syscall, address: this.remoteAddress }));
     });
+    operation.then((value) => {
+      if (expired) return;
+      done();
+      try {
+        resolve(as(value));
+      } catch (error) {
+        reject(error);
+      }
+    }, (error) => {
+      if (expired) return;
+      done();
+      fail(error);
+    });
+    return promise;
   }
 
   #whenClosed(): Promise<void> {

@@ -3,7 +3,7 @@ import type { Connection } from "./connection.ts";
 import type { EndReason } from "./end_reason.ts";
 import type { ConnectionLimits, EndConnection, HandlerLimits } from "./limits.ts";
 import type { RawConnection } from "./runtime.ts";
-import { Timer, type TimerWheel } from "./timer_wheel.ts";
+import { HELD_UP_MS, Timer, type TimerWheel } from "./timer_wheel.ts";
 
 /** The limits that hold while a connection is served. */
 export type WatchedLimits = HandlerLimits & Pick<ConnectionLimits, "idleTimeout" | "requestTimeout" | "writeTimeout">;
@@ -145,11 +145,20 @@ export class ConnectionWatch extends Timer {
 
   /** The wheel's call. */
   override expire(now: number): void {
-    const late = now - this.at;
-    if (late > this.#often) this.#forgive(late);
+    const late = this.late(now);
+    if (late > HELD_UP_MS) this.#forgive(late);
     const reason = this.#look(now);
-    if (reason !== null) this.end(reason);
-    else this.#lookAgain(now);
+    if (reason === null) return this.#lookAgain(now);
+    if (reason === "deadline") return this.end(reason);
+    // What the peer has sent or taken meanwhile may not have been seen yet.
+    const confirm = (): void => {
+      if (this.#over) return;
+      const confirmed = this.#look(now);
+      if (confirmed === null) this.#lookAgain(now);
+      else this.end(confirmed);
+    };
+    if (this.#raw.afterArrivals === undefined) this.#watcher.wheel.afterPoll(confirm);
+    else this.#raw.afterArrivals(confirm);
   }
 
   #look(now: number): EndReason | null {
@@ -184,8 +193,9 @@ export class ConnectionWatch extends Timer {
     }
     const elapsed = now - this.#burst;
     if (elapsed < readRateWindow) return false;
+    if (bytesRead - this.#burstFrom < minReadRate * elapsed / 1000) return true;
     this.#burst = NEVER;
-    return bytesRead - this.#burstFrom < minReadRate * elapsed / 1000;
+    return false;
   }
 
   /** This program was held up so long, and could not see what the peer did. */

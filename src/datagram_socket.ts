@@ -3,10 +3,12 @@ import { toBytes } from "./bytes.ts";
 import { Datagram } from "./datagram.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
 import { SocketError } from "./errors.ts";
+import { handled, ignore, rejected } from "./promises.ts";
 import type { RawDatagram, RawDatagramSocket } from "./runtime.ts";
 
 /**
- * A socket that sends and receives datagrams: what `bind()` gives a client, and what a datagram server works on.
+ * A socket that sends and receives datagrams: what `bind()` gives a client, and what a datagram server works on. A promise of its methods
+ * that nobody awaits never becomes an unhandled rejection.
  *
  * @example Ask, and wait a second for the answer
  * ```ts
@@ -26,6 +28,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   #raw: RawDatagramSocket;
   #timeout = 0;
   #deadline: Deadline | undefined;
+  #unreferenced = false;
   #datagramsSent = 0;
   #bytesSent = 0;
   // Made once: it is needed for every datagram.
@@ -84,7 +87,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    */
   receive(): Datagram | null | Promise<Datagram | null> {
     const received = this.#raw.receive(this.#wrap);
-    return received instanceof Promise && this.#timeout > 0 ? this.#within(received) : received;
+    if (!(received instanceof Promise)) return received;
+    return this.#timeout > 0 ? this.#within(received) : handled(received);
   }
 
   /**
@@ -115,10 +119,9 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   reply(datagram: Datagram, data: Uint8Array | string): void | Promise<void> {
     const { address } = datagram;
     if (address !== null) return this.#send(toBytes(data), address);
-    const error = new SocketError("EDESTADDRREQ", { syscall: "send" }, "the sender has no name, so there is nobody to reply to");
-    const rejected = Promise.reject(error);
-    rejected.catch(() => {});
-    return rejected;
+    return rejected(
+      new SocketError("EDESTADDRREQ", { syscall: "send" }, "the sender has no name, so there is nobody to reply to"),
+    );
   }
 
   /**
@@ -131,7 +134,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    * @throws {SocketError} When the group is none or the interface doesn't exist.
    */
   joinMulticast(group: string, interfaceAddress?: string): Promise<void> {
-    return this.#setMembership(true, group, interfaceAddress);
+    return handled(this.#setMembership(true, group, interfaceAddress));
   }
 
   /**
@@ -142,13 +145,32 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
    * @throws {SocketError} When the socket is not in the group.
    */
   leaveMulticast(group: string, interfaceAddress?: string): Promise<void> {
-    return this.#setMembership(false, group, interfaceAddress);
+    return handled(this.#setMembership(false, group, interfaceAddress));
   }
 
   /** Closes the socket; a waiting `receive()` gets `null`. Does nothing the second time. */
   close(): Promise<void> {
     this.#deadline?.clear();
-    return this.#raw.close();
+    return handled(this.#raw.close());
+  }
+
+  /**
+   * Leaves the process free to exit while the socket is open, whoever waits for a datagram and whatever its `timeout`; else an open socket
+   * keeps the process running. `ref()` takes it back.
+   *
+   * @throws {UnsupportedError} When the runtime can't.
+   */
+  unref(): void {
+    this.#raw.unref();
+    this.#unreferenced = true;
+    this.#deadline?.keepAlive(false);
+  }
+
+  /** Keeps the process running while the socket is open, as it does from the beginning. */
+  ref(): void {
+    this.#raw.ref();
+    this.#unreferenced = false;
+    this.#deadline?.keepAlive(true);
   }
 
   /** Receives one datagram after the other until the socket is closed. */
@@ -167,20 +189,26 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     return this.#raw.send(bytes, to);
   }
 
-  async #within(received: Promise<Datagram | null>): Promise<Datagram | null> {
-    let timedOut = false;
+  #within(received: Promise<Datagram | null>): Promise<Datagram | null> {
+    const { promise, resolve, reject } = Promise.withResolvers<Datagram | null>();
     const deadline = this.#deadline ??= new Deadline();
+    if (this.#unreferenced) deadline.keepAlive(false);
+    const failed = (error: unknown): void => {
+      deadline.clear();
+      promise.catch(ignore);
+      reject(error);
+    };
+    let timedOut = false;
     deadline.start(this.#timeout, () => {
       timedOut = true;
       this.#raw.interrupt();
     });
-    try {
-      const datagram = await received;
-      if (datagram === null && timedOut) throw new SocketError("ETIMEDOUT", { syscall: "recv", address: this.address });
-      return datagram;
-    } finally {
+    received.then((datagram) => {
+      if (datagram === null && timedOut) return failed(new SocketError("ETIMEDOUT", { syscall: "recv", address: this.address }));
       deadline.clear();
-    }
+      resolve(datagram);
+    }, failed);
+    return promise;
   }
 
   async #setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void> {

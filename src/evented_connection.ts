@@ -37,6 +37,7 @@ export abstract class EventedConnection implements RawConnection {
   abstract setNoDelay(on: boolean): void;
   abstract setKeepAlive(on: boolean | number): void;
   abstract unref(): void;
+  abstract ref(): void;
   /** Ends the sending side, once what was written has left. */
   protected abstract endSend(): void | Promise<void>;
   /** Closes the sending side and the socket, once what was written has left. */

@@ -2,7 +2,7 @@ import type { Address } from "./address.ts";
 import { ArrivalQueue } from "./arrival_queue.ts";
 import { Deadline } from "./deadline.ts";
 import { SocketError } from "./errors.ts";
-import type { Listener, RawConnection } from "./runtime.ts";
+import { afterArrivals, type Listener, type RawConnection } from "./runtime.ts";
 
 /** What an {@linkcode OpeningListener} does with each connection. */
 export interface Opening {
@@ -100,6 +100,14 @@ export class OpeningListener implements Listener {
     await closed;
   }
 
+  unref(): void {
+    this.#listener.unref();
+  }
+
+  ref(): void {
+    this.#listener.ref();
+  }
+
   /** Accepts connections while there is room for them and somebody wants them: after `accept()`, until `interrupt()`. */
   async #accept(): Promise<void> {
     this.#accepting = true;
@@ -143,7 +151,7 @@ export async function openInTime<T>(
   raw: RawConnection,
 ): Promise<T> {
   if (timeout === 0 || timeout === Infinity) return await open(raw);
-  const deadline = new Deadline();
+  const deadline = new Deadline(true, (callback) => afterArrivals(raw, callback));
   let late = false;
   deadline.start(timeout, () => {
     late = true;

@@ -1,15 +1,13 @@
 /** For a rejection that is reported elsewhere too. */
 export function ignore(): void {}
 
-/** The promise, counting as handled: a send that nobody awaits must not end the program when it fails. */
-export function handled(promise: Promise<void>): Promise<void> {
+/** The promise, counting as handled: one that nobody awaits must not end the program when it rejects. */
+export function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(ignore);
   return promise;
 }
 
-/** A promise that is rejected and counts as handled: a write that nobody awaits must not end the program. */
-export function rejected(error: Error): Promise<never> {
-  const promise = Promise.reject(error);
-  promise.catch(ignore);
-  return promise;
+/** A promise that is rejected and counts as handled. */
+export function rejected(error: unknown): Promise<never> {
+  return handled(Promise.reject(error));
 }

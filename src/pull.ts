@@ -1,4 +1,6 @@
 import { alreadyReading } from "./connection.ts";
+import { SocketError } from "./errors.ts";
+import { ignore, rejected } from "./promises.ts";
 import type { Receiver } from "./runtime.ts";
 
 /** What tells a receiver of its next chunk, as {@linkcode RawConnection.receive} does. */
@@ -17,6 +19,8 @@ export class Pull implements Receiver {
   #source: ChunkSource;
   /** Of the promise that waits. It is rejected through it too: one closure less for each. */
   #resolve: ((result: Pulled | Promise<never>) => void) | null = null;
+  /** The promise itself, which counts as handled when it is rejected. */
+  #promise: Promise<Pulled> | null = null;
   #as: As = asIs;
 
   /** @param source Where the chunks come from. */
@@ -46,24 +50,50 @@ export class Pull implements Receiver {
 
   /** None will come. */
   failed(error: unknown): void {
+    this.#promise?.catch(ignore);
     this.#settle(Promise.reject(error));
   }
 
+  /**
+   * Drops all that comes from now on; nobody can pull any more.
+   *
+   * @param error What a promise that waits is rejected with.
+   * @returns Resolves when nothing more can come.
+   */
+  discard(error: unknown): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const waiting = this.#resolve !== null;
+    if (waiting) this.failed(error);
+    const drop = (): void => {
+      try {
+        let chunk = this.#source.receive(this);
+        while (chunk != null) chunk = this.#source.receive(this);
+        if (chunk === null) over.resolve();
+      } catch {
+        over.resolve();
+      }
+    };
+    this.received = (chunk) => chunk === null ? over.resolve() : drop();
+    this.failed = () => over.resolve();
+    if (!waiting) drop();
+    return over.promise;
+  }
+
   #pull(as: As, into?: Uint8Array): Promise<Pulled> {
-    if (this.#resolve !== null) return Promise.reject(alreadyReading());
+    if (this.#resolve !== null) return rejected(alreadyReading());
     try {
       const chunk = this.#source.receive(this, into);
       if (chunk !== undefined) return Promise.resolve(as(chunk));
     } catch (error) {
-      return Promise.reject(error);
+      return rejected(error);
     }
     this.#as = as;
-    return new Promise((resolve) => this.#resolve = resolve);
+    return this.#promise = new Promise((resolve) => this.#resolve = resolve);
   }
 
   #settle(result: Pulled | Promise<never>): void {
     const resolve = this.#resolve;
-    this.#resolve = null;
+    this.#resolve = this.#promise = null;
     resolve?.(result);
   }
 }
@@ -86,29 +116,39 @@ export function toResult(chunk: Uint8Array | null): IteratorResult<Uint8Array> {
  * @param callback What is called. What it throws, or its promise rejects with, ends it.
  */
 export function forEachChunk(source: ChunkSource, callback: (chunk: Uint8Array) => void | Promise<void>): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const receiver = {
-      received(chunk: Uint8Array | null): void {
-        try {
-          for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = source.receive(receiver)) {
-            if (next === null) return resolve();
-            const pending = callback(next);
-            if (pending !== undefined) return void pending.then(goOn, reject);
-          }
-        } catch (error) {
-          reject(error);
-        }
-      },
-      failed: reject,
-    };
-    const goOn = (): void => {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  /** What the connection was lost of shows elsewhere too. */
+  const failed = (error: unknown): void => {
+    promise.catch(ignore);
+    reject(error);
+  };
+  /** So does what the callback's writes fail with; all else that it throws is the program's own, and shows only here. */
+  const thrown = (error: unknown): void => error instanceof SocketError ? failed(error) : reject(error);
+  const receive = (): Uint8Array | null | undefined => {
+    try {
+      return source.receive(receiver);
+    } catch (error) {
+      failed(error);
+    }
+  };
+  const receiver = {
+    received(chunk: Uint8Array | null): void {
       try {
-        const chunk = source.receive(receiver);
-        if (chunk !== undefined) receiver.received(chunk);
+        for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = receive()) {
+          if (next === null) return resolve();
+          const pending = callback(next);
+          if (pending !== undefined) return void pending.then(goOn, thrown);
+        }
       } catch (error) {
-        reject(error);
+        thrown(error);
       }
-    };
-    goOn();
-  });
+    },
+    failed,
+  };
+  const goOn = (): void => {
+    const chunk = receive();
+    if (chunk !== undefined) receiver.received(chunk);
+  };
+  goOn();
+  return promise;
 }

@@ -87,6 +87,8 @@ export interface ConnectOptions {
   readonly address: Address;
   /** Sends small writes at once (TCP_NODELAY). */
   readonly noDelay: boolean;
+  /** Gives up when it fires: frees the socket, and rejects with anything. A connection that comes all the same is the caller's to abort. */
+  readonly signal: AbortSignal;
 }
 
 /** A socket that accepts connections. */
@@ -108,6 +110,10 @@ export interface Listener {
   stop(): Promise<void>;
   /** Stops listening, aborts the connections that nobody accepted, and resolves once the address is free. */
   close(): Promise<void>;
+  /** Leaves the process free to exit while it listens, until `ref()`. */
+  unref(): void;
+  /** Keeps the process running while it listens, as it does from the beginning. */
+  ref(): void;
 }
 
 /** Who waits for the next chunk of a stream. */
@@ -168,12 +174,19 @@ export interface RawConnection {
   beginWith(bytes: Uint8Array): void;
   /** From now on notices the peer's end also while nobody reads, as far as bounded memory allows. */
   watch(): void;
+  /**
+   * Calls back once what has arrived for the connection has been delivered. Left out where {@linkcode Runtime.afterPoll} tells: it is for
+   * bytes that come by way of somebody else, as a worker's do.
+   */
+  afterArrivals?(callback: () => void): void;
   /** Sets or clears TCP_NODELAY. */
   setNoDelay(on: boolean): void;
   /** Sets or clears SO_KEEPALIVE; a number is the idle time before the first probe, in milliseconds. */
   setKeepAlive(on: boolean | number): void;
-  /** Leaves the process free to exit while the connection is open. */
+  /** Leaves the process free to exit while the connection is open, until `ref()`. */
   unref(): void;
+  /** Keeps the process running while the connection is open, as it does from the beginning. */
+  ref(): void;
 }
 
 /** What TLS is to be like: the options of a server or of a client, checked and complete. */
@@ -239,6 +252,14 @@ export interface RawDatagramSocket {
   setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void>;
   /** Closes the socket, and resolves once the address is free. */
   close(): Promise<void>;
+  /**
+   * Leaves the process free to exit while the socket is open, until `ref()`.
+   *
+   * @throws {UnsupportedError} When the runtime can't.
+   */
+  unref(): void;
+  /** Keeps the process running while the socket is open, as it does from the beginning. */
+  ref(): void;
 }
 
 /** What a worker runs. */
@@ -344,6 +365,13 @@ export interface Runtime {
   onSignal(signal: Signal, callback: () => void): () => void;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */
   afterEvents(callback: () => void): void;
+  /**
+   * Calls back once the runtime has asked the system for events and has delivered them: what had arrived when this was called has reached
+   * its receiver then.
+   */
+  afterPoll(callback: () => void): void;
+  /** Calls back once, in about `ms` milliseconds, and keeps no process running until then. `clearTimeout()` takes what it returns. */
+  setIdleTimer(callback: () => void, ms: number): unknown;
   /** The channel of this name, always the same one. */
   channel(name: string): Channel;
 }
@@ -353,6 +381,23 @@ let running: Runtime | null = null;
 /** Makes `runtime` the one that servers use when they are given none; `mod.ts` calls it with the running one. */
 export function setRuntime(runtime: Runtime): void {
   running = runtime;
+}
+
+/** {@linkcode Runtime.afterPoll} of the running runtime; without one, as in a test of a file alone, in a later turn. */
+export function afterPoll(callback: () => void): void {
+  if (running === null) setTimeout(callback, 0);
+  else running.afterPoll(callback);
+}
+
+/** {@linkcode Runtime.setIdleTimer} of the running runtime; without one, an ordinary timer. */
+export function setIdleTimer(callback: () => void, ms: number): unknown {
+  return running === null ? setTimeout(callback, ms) : running.setIdleTimer(callback, ms);
+}
+
+/** Calls back once what has arrived for a connection has been delivered: for a deadline, which must not pass over it. */
+export function afterArrivals(raw: RawConnection, callback: () => void): void {
+  if (raw.afterArrivals === undefined) afterPoll(callback);
+  else raw.afterArrivals(callback);
 }
 
 /** The runtime that `mod.ts` has set. */

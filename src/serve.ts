@@ -4,6 +4,7 @@ import { BaseRequestHandler } from "./base_request_handler.ts";
 import type { BaseServer, RequestHandlerClass } from "./base_server.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
+import { checkSignal } from "./options.ts";
 import type { UnixDatagramServerOptions } from "./unix_datagram_server.ts";
 import type { UnixStreamServerOptions } from "./unix_stream_server.ts";
 
@@ -37,7 +38,7 @@ const SERVERS = {
  * @param handler Called with each datagram.
  * @param options The server's options, and `signal` to close it.
  * @returns The running server; `serverAddress` says where, `serverClose()` ends it.
- * @throws {TypeError} When the address is none or the handler no function.
+ * @throws {TypeError} When the address is none, the handler no function, or `signal` no `AbortSignal`.
  * @throws {SocketError} When the address can't be bound.
  *
  * @example
@@ -60,7 +61,7 @@ export function serve(
  * @param handler Called with each connection, which is closed when it is done.
  * @param options The server's options, and `signal` to close it.
  * @returns The running server; `serverAddress` says where, `serverClose()` ends it.
- * @throws {TypeError} When the address is none or the handler no function.
+ * @throws {TypeError} When the address is none, the handler no function, or `signal` no `AbortSignal`.
  * @throws {SocketError} When the address can't be bound.
  *
  * @example
@@ -88,6 +89,7 @@ export async function serve(
 ): Promise<any> {
   if (typeof handler !== "function") throw new TypeError(`handler must be a function, got ${String(handler)}`);
   const { signal, ...serverOptions } = options;
+  checkSignal("serve()", signal);
   signal?.throwIfAborted();
   class FunctionHandler extends BaseRequestHandler<never> {
     override handle(): void | Promise<void> {

@@ -1,4 +1,5 @@
 import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
+import { ignore, rejected } from "./promises.ts";
 import type { Receiver } from "./runtime.ts";
 
 /** What a {@linkcode StreamReader} reads from; a connection is one. */
@@ -7,7 +8,7 @@ export interface ByteSource {
   read(): Promise<Uint8Array | null>;
   /** The same without a promise, where that can be had; see {@linkcode Connection.receive}. */
   receive?(receiver: Receiver): Uint8Array | null | undefined;
-  /** Is told of each reader, where it matters how much has been read ahead. */
+  /** Is told, again and again, of a reader that has kept bytes for later, where it matters how much has been read ahead. */
   attachReader?(reader: BufferedReader): void;
 }
 
@@ -39,7 +40,8 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /**
  * Reads bytes, delimited records and lines from a stream: the `rfile` of a `StreamRequestHandler`.
  *
- * No peer can make it buffer more than `limit` bytes beyond the chunk that was last received.
+ * No peer can make it buffer more than `limit` bytes beyond the chunk that was last received. A promise of its methods that nobody awaits
+ * never becomes an unhandled rejection: what the connection was lost of shows in its `error` and in every later call.
  *
  * @example
  * ```ts
@@ -67,7 +69,6 @@ export class StreamReader implements AsyncIterable<string> {
    */
   constructor(source: ByteSource) {
     this.#source = source;
-    source.attachReader?.(this);
   }
 
   /** Bytes that have been received and not been read. */
@@ -128,12 +129,13 @@ export class StreamReader implements AsyncIterable<string> {
    * @throws {IncompleteReadError} When the stream ends before; its `partial` holds what did arrive.
    * @throws {LimitOverrunError} When the limit is reached without a delimiter; what arrived stays in the buffer.
    * @throws {SocketError} When the connection is lost or times out.
+   * @throws {TypeError} When the delimiter is neither bytes nor text, or empty; nothing is read then.
    */
   readUntil(delimiter: Uint8Array | string, options?: LimitOptions): Promise<Uint8Array> {
     const bytes = typeof delimiter === "string" ? encoder.encode(delimiter) : delimiter;
+    if (!(bytes instanceof Uint8Array) || bytes.length === 0) return rejected(delimiterError(delimiter));
     let searched = 0;
     return this.#until(options, (limit, ended) => {
-      if (bytes.length === 0) throw new TypeError("delimiter must not be empty");
       const size = this.#find(bytes, searched, limit);
       if (size !== -1) return this.#take(size);
       const all = this.#end - this.#start;
@@ -175,26 +177,44 @@ export class StreamReader implements AsyncIterable<string> {
       const value = attempt(limit, false);
       if (value !== undefined) return Promise.resolve(value);
     } catch (error) {
-      return Promise.reject(error);
+      return rejected(error);
     }
-    return new Promise((resolve, reject) => {
-      const receiver: Receiver = {
-        received: (chunk) => {
-          try {
-            for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = this.#receive(receiver)) {
-              if (next !== null) this.#append(next, expected ?? limit);
-              const value = attempt(limit, next === null);
-              if (value !== undefined) return resolve(value);
+    let resolve!: (value: T) => void;
+    let reject!: (error: unknown) => void;
+    const promise = new Promise<T>((fulfill, fail) => {
+      resolve = fulfill;
+      reject = fail;
+    });
+    const failed = (error: unknown): void => {
+      // Only now, so that a read that succeeds doesn't pay for it.
+      promise.catch(ignore);
+      reject(error);
+    };
+    const receiver: Receiver = {
+      received: (chunk) => {
+        try {
+          for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = this.#receive(receiver)) {
+            if (next !== null) this.#append(next, expected ?? limit);
+            const value = attempt(limit, next === null);
+            if (value !== undefined) {
+              resolve(value);
+              break;
             }
-          } catch (error) {
-            reject(error);
           }
-        },
-        failed: reject,
-      };
+        } catch (error) {
+          failed(error);
+        }
+        if (this.#end > this.#start) this.#source.attachReader?.(this);
+      },
+      failed,
+    };
+    try {
       const chunk = this.#receive(receiver);
       if (chunk !== undefined) receiver.received(chunk);
-    });
+    } catch (error) {
+      failed(error);
+    }
+    return promise;
   }
 
   #receive(receiver: Receiver): Uint8Array | null | undefined {
@@ -273,6 +293,13 @@ export class StreamReader implements AsyncIterable<string> {
 }
 
 const LINE_END = new Uint8Array([NEWLINE]);
+
+function delimiterError(delimiter: unknown): TypeError {
+  const what = delimiter instanceof Uint8Array || delimiter === ""
+    ? "must not be empty"
+    : `must be bytes (Uint8Array) or text, got ${Object.prototype.toString.call(delimiter)}`;
+  return new TypeError(`delimiter ${what}`);
+}
 
 function checkCount(name: string, value: number, least: number): void {
   if (!Number.isInteger(value) || value < least) {

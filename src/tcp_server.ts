@@ -315,6 +315,12 @@ export class TCPServer<R = Connection> extends BaseServer<R> implements Connecti
     return super.full || (this.whenFull === "wait" && this.activeRequests.size >= this.maxConnections);
   }
 
+  /** Says whether listening keeps the process running. */
+  protected override keepRunning(on: boolean): void {
+    if (on) this.#listener?.ref();
+    else this.#listener?.unref();
+  }
+
   /** Ends a waiting `getRequest()`. */
   protected override interrupt(): void {
     this.#listener?.interrupt();

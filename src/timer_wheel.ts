@@ -1,3 +1,5 @@
+import { afterPoll, setIdleTimer } from "./runtime.ts";
+
 /** What a {@linkcode TimerWheel} runs by; a test brings one of its own. */
 export interface Clock {
   /** Milliseconds since some moment; it never goes back. */
@@ -6,6 +8,8 @@ export interface Clock {
   set(callback: () => void, ms: number): unknown;
   /** Takes a call back that has not come yet. */
   clear(handle: unknown): void;
+  /** Calls back once what the system has for the program has been delivered to it. */
+  afterPoll(callback: () => void): void;
 }
 
 /** The system's clock. Whoever waits for one of its calls keeps the program running. */
@@ -13,18 +17,11 @@ export const clock: Clock = {
   now: () => performance.now(),
   set: (callback, ms) => setTimeout(callback, ms),
   clear: (handle) => clearTimeout(handle as ReturnType<typeof setTimeout>),
+  afterPoll,
 };
 
 /** The same for what must not keep a program running that has nothing else to do. */
-export const idleClock: Clock = {
-  ...clock,
-  set(callback, ms) {
-    const handle: unknown = setTimeout(callback, ms);
-    // Every runtime's timers have it, browsers' have not.
-    (handle as { unref?(): void }).unref?.();
-    return handle;
-  },
-};
+export const idleClock: Clock = { ...clock, set: setIdleTimer };
 
 /** Something that a {@linkcode TimerWheel} does when its time has come. */
 export abstract class Timer {
@@ -34,6 +31,11 @@ export abstract class Timer {
   looked = 0;
   slot: Set<Timer> | null = null;
 
+  /** Milliseconds that the wheel calls too late at `now`, beyond what it rounds up by. */
+  protected late(now: number): number {
+    return now - Math.max(this.at, this.looked);
+  }
+
   /**
    * Called when it is due; it may be started again here. It must not throw.
    *
@@ -42,6 +44,8 @@ export abstract class Timer {
   abstract expire(now: number): void;
 }
 
+/** With a timer that the wheel calls later than this, the program has been held up: it was busy, or stopped. */
+export const HELD_UP_MS = 20;
 /** A timer may be late by so small a part of the time that it was started for. */
 const FINENESS = 32;
 /** Less than this early counts as in time, as the timers of the runtimes are no more exact. */
@@ -70,6 +74,11 @@ export class TimerWheel {
   /** The time by the wheel's clock. */
   get now(): number {
     return this.#clock.now();
+  }
+
+  /** Calls back once what the system has for the program has been delivered to it: before a timer's verdict on what has not come. */
+  afterPoll(callback: () => void): void {
+    this.#clock.afterPoll(callback);
   }
 
   /** How many timers are running. */

@@ -315,6 +315,10 @@ export class HandshakingConnection implements RawConnection {
     this.#raw.unref();
   }
 
+  ref(): void {
+    this.#raw.ref();
+  }
+
   setNoDelay(on: boolean): void {
     this.#raw.setNoDelay(on);
   }

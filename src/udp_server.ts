@@ -190,6 +190,12 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     return 0;
   }
 
+  /** Says whether the socket keeps the process running. */
+  protected override keepRunning(on: boolean): void {
+    if (on) this.#raw?.ref();
+    else this.#raw?.unref();
+  }
+
   /** Ends a waiting `getRequest()`. */
   protected override interrupt(): void {
     this.#raw?.interrupt();

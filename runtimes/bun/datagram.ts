@@ -29,6 +29,8 @@ interface BunUdpSocket {
   addMembership(group: string, interfaceAddress?: string): boolean;
   dropMembership(group: string, interfaceAddress?: string): boolean;
   close(): void;
+  unref(): void;
+  ref(): void;
 }
 
 // Bun's own names of these are LIBUS_LISTEN_REUSE_PORT and so on.
@@ -138,5 +140,7 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
       }
       return Promise.resolve();
     },
+    unref: () => socket.unref(),
+    ref: () => socket.ref(),
   };
 }

@@ -85,6 +85,12 @@ export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocke
   return bindSystemSocket(options, openSystemSocket, probe);
 }
 
+/** What Bun's workers have beside what browsers' have. */
+interface BunWorker extends Worker {
+  ref(): void;
+  unref(): void;
+}
+
 /** A socket by way of `bun:ffi`, polled by a thread of its own, which sleeps in poll(2) while there is nothing to receive. */
 const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   const { libc, errno } = load();
@@ -92,7 +98,7 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   if (fd < 0) throw systemError(-errno(), "socket", { transport: "unixgram", path: "" });
   const fromLength = new Uint32Array(1);
   const state = new Int32Array(new SharedArrayBuffer(4 * STATE.LENGTH));
-  const worker = new Worker(new URL("./poll_worker.ts", import.meta.url), { type: "module" });
+  const worker = new Worker(new URL("./poll_worker.ts", import.meta.url), { type: "module" }) as BunWorker;
   worker.postMessage({ fd, state });
   return {
     bind(address) {
@@ -118,7 +124,12 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
       if (ready.async) ready.value.then(callback);
       else setImmediate(callback);
     },
+    keepAlive(on) {
+      if (on) worker.ref();
+      else worker.unref();
+    },
     close() {
+      worker.ref();
       return new Promise((resolve) => {
         worker.addEventListener("message", () => {
           worker.terminate();

@@ -23,6 +23,9 @@ interface DenoDatagramConn {
   joinMulticastV4(group: string, interfaceAddress: string): Promise<{ leave(): Promise<void> }>;
   joinMulticastV6(group: string, interfaceIndex: number): Promise<{ leave(): Promise<void> }>;
   close(): void;
+  /** These two are not in Deno's types. */
+  unref(): void;
+  ref(): void;
 }
 
 /** Bytes of a buffer that datagrams share, at least. */
@@ -155,6 +158,14 @@ class DenoDatagramSocket implements RawDatagramSocket {
     this.#queue.close();
     // A receive under way holds the port for a moment longer.
     await this.#receiving;
+  }
+
+  unref(): void {
+    this.#conn.unref();
+  }
+
+  ref(): void {
+    this.#conn.ref();
   }
 
   /** Receives one, after what is being sent: to begin both at once makes a datagram dearer by a tenth. */

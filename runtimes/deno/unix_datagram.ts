@@ -1,9 +1,11 @@
+import { UnsupportedError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
 import { probeStream } from "../shared/socket_file.ts";
 import { bindSystemSocket, C, ERRNO, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of Deno's API that is used here. */
 interface DenoApi {
+  readonly internal: symbol;
   dlopen(library: string, functions: Record<string, Signature>): { symbols: unknown };
   UnsafePointerView: new (pointer: object) => { getInt32(): number };
 }
@@ -24,6 +26,23 @@ interface Functions {
   /** In a thread of Deno's pool. */
   poll(fds: Int32Array, count: bigint, timeout: number): Promise<number>;
   [errnoLocation: string]: (...args: never[]) => unknown;
+}
+
+/** What keeps the process running is an operation; only Deno's own code can tell of one that it must not. */
+interface DenoCore {
+  refOpPromise(operation: Promise<unknown>): void;
+  unrefOpPromise(operation: Promise<unknown>): void;
+}
+
+/** Says whether an operation keeps the process running. None of it is public, so it may be gone one day. */
+function keepAlive(operation: Promise<unknown>, on: boolean): void {
+  const { internal } = deno();
+  const core = (deno() as unknown as Record<symbol, { core?: DenoCore } | undefined>)[internal]?.core;
+  if (core?.refOpPromise === undefined || core.unrefOpPromise === undefined) {
+    throw new UnsupportedError("unref() of a Unix datagram socket needs Deno's internals, which this version doesn't show");
+  }
+  if (on) core.refOpPromise(operation);
+  else core.unrefOpPromise(operation);
 }
 
 const POLLIN = 1;
@@ -77,6 +96,8 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   const pollfd = new Int32Array([fd, 0]);
   new Int16Array(pollfd.buffer)[2] = POLLIN;
   let polling: Promise<unknown> = Promise.resolve();
+  let current: Promise<unknown> = polling;
+  let keepsAlive = true;
   return {
     bind(address) {
       return libc.bind(fd, address, address.length) < 0 ? -errno() : 0;
@@ -92,9 +113,17 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
       return sent < 0 ? -errno() : sent;
     },
     poll(callback) {
-      polling = libc.poll(pollfd, 1n, -1).then(callback);
+      const poll = libc.poll(pollfd, 1n, -1);
+      if (!keepsAlive) keepAlive(poll, false);
+      current = poll;
+      polling = poll.then(callback);
+    },
+    keepAlive(on) {
+      keepsAlive = on;
+      keepAlive(current, on);
     },
     async close() {
+      if (!keepsAlive) keepAlive(current, true);
       // What makes poll(2) return.
       libc.shutdown(fd, C.SHUT_RDWR);
       await polling;

@@ -74,6 +74,10 @@ class MemoryDatagramSocket implements RawDatagramSocket {
     return Promise.resolve();
   }
 
+  unref(): void {}
+
+  ref(): void {}
+
   #arrive(bytes: Uint8Array, from: Address, unix: boolean): void | Promise<void> {
     if (unix && this.#queue.full) return rejected(new SocketError("EAGAIN", { syscall: "send", address: this.address }));
     // A copy, as through a kernel.

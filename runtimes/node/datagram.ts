@@ -108,6 +108,8 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
       queue.close();
       return closed;
     },
+    unref: () => void socket.unref(),
+    ref: () => void socket.ref(),
   };
 }
 

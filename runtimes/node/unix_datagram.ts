@@ -180,6 +180,10 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
       polling = true;
       libc.uv_poll_start(handlePointer, UV_READABLE, onEvent);
     },
+    keepAlive(on) {
+      if (on) alive.ref();
+      else alive.unref();
+    },
     close() {
       clearInterval(alive);
       waiting = null;

@@ -3,7 +3,7 @@ import { type Address, ipFamily } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import { EventedConnection } from "../../src/evented_connection.ts";
 import { handled, ignore, rejected } from "../../src/promises.ts";
-import type { RawConnection, TlsContext, TlsSettings } from "../../src/runtime.ts";
+import { afterArrivals, type RawConnection, type TlsContext, type TlsSettings } from "../../src/runtime.ts";
 import type { TlsInfo } from "../../src/tls.ts";
 import { describe, readContexts, type SecureContexts } from "./tls_context.ts";
 import { TlsTransport } from "./tls_transport.ts";
@@ -131,6 +131,15 @@ class TlsConnection extends EventedConnection {
 
   unref(): void {
     this.#raw.unref();
+  }
+
+  ref(): void {
+    this.#raw.ref();
+  }
+
+  afterArrivals(callback: () => void): void {
+    // What has been decrypted is delivered in a turn of its own on some runtimes.
+    afterArrivals(this.#raw, () => setImmediate(callback));
   }
 
   protected finish(): void {

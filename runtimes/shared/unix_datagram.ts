@@ -46,6 +46,8 @@ export interface SystemSocket {
   send(bytes: Uint8Array, to: Uint8Array): number;
   /** Calls back once, as soon as there is something to receive; not before this returns. */
   poll(callback: () => void): void;
+  /** Whether waiting for something to receive keeps the process running; it does from the beginning. */
+  keepAlive(on: boolean): void;
   /** Frees the descriptor and whatever polls it. */
   close(): Promise<void>;
 }
@@ -137,6 +139,14 @@ class UnixDatagramSocket implements RawDatagramSocket {
     this.interrupt();
     this.#file.remove();
     return this.#closed;
+  }
+
+  unref(): void {
+    if (this.#closed === null) this.#system.keepAlive(false);
+  }
+
+  ref(): void {
+    if (this.#closed === null) this.#system.keepAlive(true);
   }
 
   #poll(): void {

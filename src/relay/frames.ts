@@ -36,6 +36,10 @@ export const FRAME = {
   RETURNED: 14,
   /** To the caller: what the method threw; an error as JSON. */
   THREW: 15,
+  /**
+   * To the server: asks for an answer behind all that has arrived for the connection by now. To the worker: the answer.
+   */
+  ARRIVALS: 16,
 } as const;
 
 /** Bytes that may be under way in one direction of a connection. */

@@ -10,7 +10,7 @@ import { SocketError } from "../errors.ts";
 import { EventedConnection } from "../evented_connection.ts";
 import { handled, rejected } from "../promises.ts";
 import { parseProxyHeader } from "../proxy_protocol.ts";
-import type { RawDatagramSocket, WorkerStart } from "../runtime.ts";
+import { afterPoll, type RawDatagramSocket, type WorkerStart } from "../runtime.ts";
 import type { TlsInfo } from "../tls.ts";
 import { SendQueue } from "../send_queue.ts";
 import { idleClock, TimerWheel } from "../timer_wheel.ts";
@@ -144,6 +144,7 @@ class RemoteConnection extends EventedConnection {
   #window = WINDOW;
   #owed = 0;
   #holding = false;
+  #arrivals: (() => void)[] = [];
   #unsent = new SendQueue((bytes) => this.#take(bytes));
 
   constructor({ localAddress, remoteAddress, tls }: Opened, send: (type: number, payload?: Uint8Array) => void) {
@@ -174,6 +175,9 @@ class RemoteConnection extends EventedConnection {
         return this.#unsent.flush();
       case FRAME.END:
         return this.ended();
+      case FRAME.ARRIVALS:
+        // Promises of what has come before make their progress first.
+        return afterPoll(this.#arrivals.shift()!);
       case FRAME.LOST:
         if (payload.length > 0) this.#note(decodeReason(payload));
         this.lost(payload.length === 0 ? null : decodeError(payload) as SocketError);
@@ -201,8 +205,17 @@ class RemoteConnection extends EventedConnection {
     this.#send(FRAME.OPTION, encodeJson({ keepAlive: on }));
   }
 
+  /** The server asks its socket, and answers behind what it has found. */
+  afterArrivals(callback: () => void): void {
+    if (this.dead) return afterPoll(callback);
+    this.#arrivals.push(callback);
+    this.#send(FRAME.ARRIVALS);
+  }
+
   /** What keeps a worker running is not its connections. */
   unref(): void {}
+
+  ref(): void {}
 
   /** Resolves when all that was written has been sent, or can't be any more. */
   async flushed(): Promise<void> {
@@ -305,6 +318,10 @@ class RemoteDatagramSocket implements RawDatagramSocket {
   close(): Promise<void> {
     return Promise.resolve();
   }
+
+  unref(): void {}
+
+  ref(): void {}
 
   #elsewhere(): TypeError {
     return new TypeError(`the socket of ${formatAddress(this.address)} is the server's: a worker only sends on it`);

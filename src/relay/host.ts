@@ -18,6 +18,7 @@ import {
   type Opened,
   WINDOW,
 } from "./frames.ts";
+import { afterPoll } from "../runtime.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
 
 /** Sends a frame to a worker. */
@@ -157,6 +158,10 @@ class ConnectionRelay {
       case FRAME.ABORT:
         if (payload.length > 0) noteEnd(connection, decodeJson<EndReason>(payload));
         connection.abort();
+        return;
+      case FRAME.ARRIVALS:
+        // What the pump has read by then is on its way before the answer.
+        afterPoll(() => this.#stopped || this.#send(FRAME.ARRIVALS));
         return;
       case FRAME.OPTION: {
         const { noDelay, keepAlive } = decodeJson<{ noDelay?: boolean; keepAlive?: boolean | number }>(payload);

@@ -26,6 +26,8 @@ function failing(...codes: string[]) {
       stop: () => Promise.resolve(),
       interrupt: () => listener.interrupt(),
       close: () => listener.close(),
+      unref: () => listener.unref(),
+      ref: () => listener.ref(),
     };
   };
   const told: string[] = [];

@@ -22,6 +22,11 @@ export class FakeClock implements Clock {
     this.calls.delete(handle as number);
   }
 
+  /** What the system has is delivered by the test itself. */
+  afterPoll(callback: () => void): void {
+    callback();
+  }
+
   /** Lets time pass in which the program is held up: what is due happens only at its end. */
   stall(ms: number): void {
     this.#now += ms;

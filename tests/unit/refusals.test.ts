@@ -93,6 +93,8 @@ for (const name of ["plain", "with TLS"]) {
       interrupt: () => interrupt(),
       stop: () => Promise.resolve(),
       close: () => Promise.resolve(),
+      unref() {},
+      ref() {},
     };
     const server = new AsyncTCPServer(address, BaseRequestHandler, {
       runtime: Object.create(runtime, { listen: { value: () => Promise.resolve(listener) } }),

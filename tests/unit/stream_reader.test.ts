@@ -380,6 +380,36 @@ test("stream reader: random calls on random chunkings give what a simple referen
   }
 });
 
+test("stream reader: what is no delimiter is refused at once, and nothing is read", async () => {
+  let asked = 0;
+  const reader = new StreamReader({
+    read() {
+      asked++;
+      return new Promise(() => {});
+    },
+  });
+  const nothing = [new Uint8Array(0), "", 10, null, undefined, ["\n"], new ArrayBuffer(1), new Uint16Array([10]), /\n/, {}];
+  for (const delimiter of nothing) {
+    await assertRejects(() => reader.readUntil(delimiter as Uint8Array), TypeError, "delimiter must");
+  }
+  assertEquals(asked, 0);
+});
+
+test("stream reader: a source is told of a reader that keeps bytes, and of no other", async () => {
+  const attached: object[] = [];
+  const chunks = ["one\n", "two\nthr", "ee\n", "half"].map(bytes);
+  const source = {
+    attachReader: (reader: object) => void attached.push(reader),
+    read: () => Promise.resolve(chunks.shift() ?? null),
+  };
+  const reader = new StreamReader(source);
+  assertEquals([await reader.readLine(), attached.length], ["one", 0]);
+  assertEquals([await reader.readLine(), attached], ["two", [reader]]);
+  assertEquals([await reader.readLine(), attached.length], ["three", 1]);
+  await assertRejects(() => reader.readLine({ limit: 2 }), LimitOverrunError);
+  assertEquals(attached, [reader, reader]);
+});
+
 /** What a call gave, in a form that can be compared. */
 async function outcome(call: Promise<Uint8Array | string | null>): Promise<unknown> {
   try {

@@ -175,6 +175,7 @@ test("wheel: when a timer takes longer than the next one has, that is due at onc
       delays.push(ms);
       return clock.set(callback, ms);
     },
+    afterPoll: (callback) => clock.afterPoll(callback),
   });
   const slow = new Alarm(clock, () => clock.stall(50));
   const next = new Alarm(clock);
