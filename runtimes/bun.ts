@@ -390,6 +390,8 @@ class BunConnection extends EventedConnection {
       });
       // It would go on receiving what is encrypted.
       below.data = NOBODY;
+      // BoringSSL never lets the peer of a server renegotiate; this refuses it to the peer of a client.
+      above.disableRenegotiation();
       this.#socket = above;
     } catch (cause) {
       this.abort();

@@ -10,7 +10,7 @@
  * Not in order:
  *
  * - `"handler error"`: the handler, or a hook around it, threw.
- * - `"reset"`: the connection was lost: the peer reset it, or the network gave it up.
+ * - `"reset"`: the connection was lost: the peer reset it, the network gave it up, or what came was no TLS.
  * - `"rejected"`: `verifyRequest()` turned it away.
  * - `"aborted"`: the server stopped and the handler was not done in time.
  *

@@ -13,6 +13,8 @@ export interface BunTlsSocket {
   getTLSVersion(): string;
   getCipher(): { name: string; standardName?: string } | null;
   isSessionReused(): boolean;
+  /** Not in Bun's types. */
+  disableRenegotiation(): void;
   getPeerCertificate(): tls.PeerCertificate;
   getPeerX509Certificate(): X509Certificate | undefined;
 }

@@ -66,6 +66,7 @@ class TlsConnection extends EventedConnection {
       else this.#established();
     });
     socket.on("data", (chunk: Uint8Array) => {
+      this.#transport.undecryptedBytes = 0;
       // A plain Uint8Array, as all connections give.
       this.received(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     });
@@ -76,10 +77,16 @@ class TlsConnection extends EventedConnection {
       if (!halfClose) this.sendEnded = true;
       this.ended();
     });
-    socket.on("error", (cause) => {
+    // On Node this affects server sockets; SSL_OP_NO_RENEGOTIATION in the context does it for clients. Deno's rustls never renegotiates.
+    socket.disableRenegotiation();
+    const failed = (cause: Error): void => {
       this.#gone(protocolError(cause, this.#handshake === null ? "read" : "handshake", raw.remoteAddress));
-    });
-    socket.on("close", () => this.#gone(null));
+    };
+    socket.on("error", failed);
+    // A server-side TLSSocket that no tls.Server has made reports an error after the handshake as this event only (nodejs/node#8803).
+    socket.on("_tlsError", failed);
+    // An orderly close follows the ends of both sides. An earlier close is a failure that the socket has not reported.
+    socket.on("close", () => this.#readEnded || this.dead ? this.#gone(null) : this.#cutOff());
   }
 
   override get tls(): TlsInfo | null {
@@ -169,6 +176,8 @@ class TlsConnection extends EventedConnection {
     if (handshake === null) return;
     this.#handshake = null;
     this.#tls = describeSession(this.#socket);
+    // Node 22 emits "secure" again when a client refuses to renegotiate, and would verify a certificate that nobody has shown.
+    this.#socket.removeAllListeners("secure");
     handshake.resolve();
   }
 
@@ -180,7 +189,7 @@ class TlsConnection extends EventedConnection {
     });
   }
 
-  /** The connection below has ended. Only the peer's close_notify makes that the end of the stream: anybody can send a FIN. */
+  /** The connection below has ended, or the socket has closed. Only the peer's close_notify makes that the end of the stream: anybody can send a FIN. */
   #cutOff(): void {
     // The last bytes may be on their way through the socket.
     setImmediate(() => {

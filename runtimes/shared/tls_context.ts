@@ -68,6 +68,7 @@ export function describe(certificate: X509Certificate): PeerCertificate {
 
 function secureContext(settings: TlsSettings, ca: string[], pair: TlsCertificate | null): tls.SecureContext {
   const { isServer, minVersion } = settings;
+  const { constants } = process.getBuiltinModule("node:crypto");
   return process.getBuiltinModule("node:tls").createSecureContext({
     ...pair,
     // Without any, a client trusts whom the runtime trusts.
@@ -76,7 +77,7 @@ function secureContext(settings: TlsSettings, ca: string[], pair: TlsCertificate
     ciphers: CIPHERS,
     honorCipherOrder: isServer,
     // Without one, sessions of clients that have shown a certificate could not be resumed.
-    ...(isServer ? { sessionIdContext: "@sockets/server" } : {}),
+    ...(isServer ? { sessionIdContext: "@sockets/server" } : { secureOptions: constants.SSL_OP_NO_RENEGOTIATION ?? 0 }),
   });
 }
 

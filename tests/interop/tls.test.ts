@@ -1,5 +1,5 @@
 /** TLS with clients that nobody here wrote: openssl, curl and sslscan. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import {
   connect,
   getRuntime,
@@ -7,6 +7,7 @@ import {
   SocketError,
   StreamReader,
   StreamRequestHandler,
+  type TCPServer,
   type TlsInfo,
 } from "@sockets/server";
 import { readFileSync } from "node:fs";
@@ -14,7 +15,9 @@ import { join } from "node:path";
 import { authority, certificate } from "../conformance/certificates.ts";
 import TellingHandler from "../conformance/handlers/tls.ts";
 import { EchoHandler, gate, handler, until } from "../conformance/serving.ts";
-import { local, mailHandler, plainServing, serving } from "../conformance/tls_serving.ts";
+import { type Middle, withMiddle } from "../conformance/tls_middle.ts";
+import { ALERT, DATA, Forger, HANDSHAKE } from "../conformance/tls_records.ts";
+import { local, mailHandler, type Observed, plainServing, serving } from "../conformance/tls_serving.ts";
 import { Program, run, testWith, withFolder } from "./programs.ts";
 
 const { capabilities } = getRuntime();
@@ -294,6 +297,109 @@ withOpenssl(
       }
     }),
 );
+
+// What a peer does to one that is done with the handshake.
+
+withOpenssl(
+  "a client that wants to renegotiate is refused, and told of by EPROTO",
+  () =>
+    serving(local(), TellingHandler, async (server) => {
+      const client = new SClient(server.port, "-tls1_2");
+      await client.told();
+      for (let i = 0; i < 60; i++) client.send("R\n");
+      await client.exited;
+      await until(() => server.errors.length === 1 && server.activeRequests.size === 0);
+      assertInstanceOf(server.errors[0], SocketError, String(server.errors[0]));
+      assertEquals(server.errors[0].code, "EPROTO");
+    }),
+);
+
+withOpenssl("a server that wants to renegotiate is refused", async () => {
+  const server = new Program("openssl", [
+    ...["s_server", "-accept", "127.0.0.1:0", "-cert", local().cert, "-key", local().key, "-tls1_2", "-state"],
+  ]);
+  try {
+    let line = "";
+    while (!line.startsWith("ACCEPT")) line = await server.line();
+    const tls = { ca: authority().cert, servername: "localhost" };
+    const client = await connect(`tls://127.0.0.1:${/:(\d+)$/.exec(line)![1]}`, { tls });
+    await client.write("hello\n");
+    while (line !== "hello") line = await server.line();
+    server.send("r\n");
+    const error = await assertRejects(() => client.read(), SocketError);
+    assertEquals([error.code, client.error], ["EPROTO", error]);
+    assertEquals(server.stderr.split("read client hello").length, 2, server.stderr);
+  } finally {
+    server.kill("SIGKILL");
+    await server.exited;
+  }
+});
+
+/** A peer that has the keys, and sends what no client does. */
+function forged(use: (forger: Forger, middle: Middle, server: TCPServer & Observed) => Promise<void>): Promise<void> {
+  return withFolder((folder) =>
+    serving(local(), TellingHandler, (server) =>
+      withMiddle(server.port, async (middle) => {
+        let records = 0;
+        let rest: Uint8Array = new Uint8Array(0);
+        middle.fromClient = (bytes) => {
+          rest = new Uint8Array([...rest, ...bytes]);
+          for (let size; rest.length >= 5 && (size = 5 + rest[3]! * 256 + rest[4]!) <= rest.length; rest = rest.subarray(size)) {
+            if (rest[0] === DATA) records++;
+          }
+          return bytes;
+        };
+        const keys = join(folder, "keys");
+        const client = new SClient(middle.port, "-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256", "-keylogfile", keys);
+        try {
+          await client.told();
+          client.send("hello\n");
+          assertEquals(await client.line(), "hello");
+          // The first is the end of the handshake.
+          await use(new Forger(readFileSync(keys, "utf8"), records - 1), middle, server);
+        } finally {
+          client.kill("SIGKILL");
+          await client.exited;
+        }
+      }))
+  );
+}
+
+for (
+  const [what, kind, content] of [
+    ["an alert", ALERT, [2, 40]],
+    ["a ClientHello", HANDSHAKE, [1, 0, 0, 0]],
+    ["a HelloRequest", HANDSHAKE, [0, 0, 0, 0]],
+    ["a handshake message without an end", HANDSHAKE, [24, 255, 255, 255]],
+    ["a record of no kind", 0, [1]],
+  ] as const
+) {
+  withOpenssl(
+    `after the handshake, ${what} that is encrypted as it should be ends the connection`,
+    () =>
+      forged(async (forger, middle, server) => {
+        middle.toServer(forger.record(kind, new Uint8Array(content)));
+        await middle.serverGone;
+        await until(() => server.errors.length === 1 && server.activeRequests.size === 0);
+        assertEquals([(server.errors[0] as SocketError).code, server.stats.ended.reset], ["EPROTO", 1]);
+      }),
+  );
+}
+
+withOpenssl("after the handshake, key updates are obeyed, but not without end", () =>
+  forged(async (forger, middle, server) => {
+    // The peer's own client would not understand the answer.
+    middle.fromServer = () => new Uint8Array(0);
+    const received = server.stats.bytesRead;
+    for (let i = 0; i < 5; i++) middle.toServer(forger.keyUpdate());
+    middle.toServer(forger.record(DATA, new Uint8Array(10)));
+    await until(() => server.stats.bytesRead >= received + 10);
+    assertEquals([server.stats.active, server.errors], [1, []]);
+    middle.toServer(Buffer.concat(Array.from({ length: 12_000 }, () => forger.keyUpdate())));
+    await middle.serverGone;
+    await until(() => server.errors.length === 1 && server.activeRequests.size === 0);
+    assertEquals([(server.errors[0] as SocketError).code, server.stats.ended.reset], ["EPROTO", 1]);
+  }));
 
 // Our own client.
 

@@ -18,3 +18,10 @@ export class UpgradingHandler extends BaseRequestHandler {
     for await (const chunk of this.request) await this.request.write(chunk);
   }
 }
+
+/** Echoes. */
+export class EchoHandler extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    for await (const chunk of this.request) await this.request.write(chunk);
+  }
+}
