@@ -101,8 +101,9 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * To override: `serverBind()`, `serverActivate()`, `getRequest()`, `verifyRequest()`, `processRequest()`, `finishRequest()`,
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
- * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `stopListening()`, `interrupt()`, `keepRunning()`,
- * `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`, `workerStarted()`,
+ * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `requestsShareSocket`, `stopListening()`,
+ * `interrupt()`, `keepRunning()`, `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`,
+ * `workerStarted()`,
  * `workerExited()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
@@ -403,6 +404,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * Stops serving and frees the address. Requests in progress have `shutdownTimeout` milliseconds to finish and are aborted then;
    * with `blockOnClose` off, they are left to themselves. Does nothing the second time.
    *
+   * The socket of a datagram server is closed after them, as their replies leave from it; datagrams that come meanwhile are handled no
+   * more. With `blockOnClose` off it is closed at once, and a reply that comes later is `ECONNABORTED`.
+   *
    * @param options `drain`: milliseconds that the requests in progress have in place of `shutdownTimeout`. Those of connections that have
    * been taken from the kernel and wait are handled within it too, where otherwise they are aborted.
    */
@@ -425,13 +429,13 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     }
     this.#wake();
     await this.#activated?.catch(() => {});
+    const waits = drain === undefined && this.blockOnClose;
+    // Closed first, the socket that all requests share would lose the answers that they have yet to send.
+    if (waits && this.requestsShareSocket) await this.#drain(this.shutdownTimeout);
     this.#activated = null;
     await this.serverUnbind();
-    if (drain !== undefined) await serving;
-    else if (this.blockOnClose) {
-      await this.#drain(this.shutdownTimeout);
-      await serving;
-    }
+    if (waits && !this.requestsShareSocket) await this.#drain(this.shutdownTimeout);
+    if (waits || drain !== undefined) await serving;
     if (!this.#announced) return;
     this.#announced = false;
     if (this.#channels.closed.hasSubscribers) this.#channels.closed.publish({ server: this });
@@ -617,6 +621,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   /** Whether as many requests are in progress as may be: then the next one is not taken. */
   protected get full(): boolean {
     return this.#active.size >= this.maxActiveRequests;
+  }
+
+  /**
+   * Whether the requests in progress send on the socket that `serverUnbind()` closes, so that `serverClose()` waits for them first: on
+   * datagram servers. Connections outlive their listener, whose address is free at once.
+   */
+  protected get requestsShareSocket(): boolean {
+    return false;
   }
 
   /** Stops listening where that can be done before `serverUnbind()`, and the requests that wait are still there then. */

@@ -3,8 +3,8 @@ import type { ServerClass } from "./async_mixin.ts";
 import type { ShutdownOptions } from "./base_server.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import type { DatagramSocket } from "./datagram_socket.ts";
 import { checkTimeout } from "./deadline.ts";
+import { senderOf } from "./hand_over.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ProcessPool } from "./process_pool.ts";
 import type { ServerStats } from "./stats.ts";
@@ -118,7 +118,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
         spareChildren,
         requestsPerChild,
         childTimeout,
-        sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        sendDatagram: senderOf(this),
         onStart: (id) => this.workerStarted("process", id),
         onExit: (id, error) => this.workerExited("process", id, error),
         onError: (error) => this.reportError(error),

@@ -1,8 +1,10 @@
 import type { BaseServer } from "./base_server.ts";
 import type { DatagramSocket } from "./datagram_socket.ts";
+import { SocketError } from "./errors.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ProcessPool, ProcessPoolOptions } from "./process_pool.ts";
-import { ignore } from "./promises.ts";
+import { ignore, rejected } from "./promises.ts";
+import type { SendDatagram } from "./relay/host.ts";
 import type { ThreadPool } from "./thread_pool.ts";
 import type { WorkerKind } from "./worker.ts";
 
@@ -12,6 +14,15 @@ export interface HandedOver {
   readonly server: BaseServer<any>;
   readonly module: string;
   readonly data: unknown;
+}
+
+/** Sends what a worker's handler sends, from the socket of its server; once that is closed, it is the handler's error. */
+export function senderOf(server: object): SendDatagram {
+  return (bytes, to) => {
+    const { socket } = server as { socket?: DatagramSocket | null };
+    if (socket == null) return rejected(new SocketError("ECONNABORTED", { syscall: "send", address: to }));
+    return socket.send(bytes, to);
+  };
 }
 
 /** Makes a worker that finishes one request. What that takes is loaded by who does it. */
@@ -30,7 +41,7 @@ function common(
   return {
     runtime: server.runtime,
     start: { entry: "handler", module, serverAddress: server.serverAddress, data, limits: handlerLimits(server) },
-    sendDatagram: (bytes, to) => (server as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+    sendDatagram: senderOf(server),
     // It is none of the server's own workers.
     onStart: ignore,
     onExit: ignore,

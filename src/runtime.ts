@@ -250,7 +250,10 @@ export interface RawDatagramSocket {
   send(bytes: Uint8Array, to: Address): void | Promise<void>;
   /** Joins or leaves a multicast group. */
   setMembership(join: boolean, group: string, interfaceAddress: string | undefined): Promise<void>;
-  /** Closes the socket, and resolves once the address is free. */
+  /**
+   * Ends a waiting `receive()`, sends what `send()` was given and the kernel had no room for, closes the socket, and resolves once the
+   * address is free. What is sent from then on is `ECONNABORTED`, and so is a datagram whose host is still being looked up.
+   */
   close(): Promise<void>;
   /**
    * Leaves the process free to exit while the socket is open, until `ref()`.

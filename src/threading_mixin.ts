@@ -3,7 +3,7 @@ import type { ServerClass } from "./async_mixin.ts";
 import type { ShutdownOptions } from "./base_server.ts";
 import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import type { DatagramSocket } from "./datagram_socket.ts";
+import { senderOf } from "./hand_over.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ServerStats } from "./stats.ts";
 import type { ThreadPool } from "./thread_pool.ts";
@@ -107,7 +107,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
         maxThreads,
         maxRequestsPerThread,
         daemon,
-        sendDatagram: (bytes, to) => (this as unknown as { socket: DatagramSocket | null }).socket?.send(bytes, to),
+        sendDatagram: senderOf(this),
         onStart: (id) => this.workerStarted("thread", id),
         onExit: (id, error) => this.workerExited("thread", id, error),
         onError: (error) => this.reportError(error),

@@ -137,7 +137,7 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     this.serverAddress = this.#raw.address;
   }
 
-  /** Closes the socket. */
+  /** Closes the socket, once the datagrams that it was given have left. */
   override async serverUnbind(): Promise<void> {
     const raw = this.#raw;
     if (raw === null) return;
@@ -180,6 +180,11 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
     }
     if (this.fd !== null) throw new TypeError("fd is for listeners: a datagram socket can't be inherited");
     checkBindOptions(this.runtime, this.bindOptions());
+  }
+
+  /** Replies leave from the server's socket. */
+  protected override get requestsShareSocket(): boolean {
+    return true;
   }
 
   /** A datagram socket doesn't listen. */

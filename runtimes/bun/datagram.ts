@@ -3,7 +3,18 @@ import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runt
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
-import { closedError, isEarlier, lookUp, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
+import { PendingSends } from "../shared/pending_sends.ts";
+import {
+  closedError,
+  isEarlier,
+  lookUp,
+  lookUpPeer,
+  mapped,
+  resolveHost,
+  SEND_ATTEMPTS,
+  sendError,
+  toSocketError,
+} from "../shared/translate.ts";
 
 /** The part of Bun's API that is used here, so that the types of Bun are not needed to compile this. */
 interface BunApi {
@@ -62,7 +73,8 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
   const ipv6 = ipFamily(hostname) === "IPv6";
   const queue = new ArrivalQueue<RawDatagram>(options.requestQueueSize);
   let unsent: PromiseWithResolvers<void> | null = null;
-  let closed = false;
+  const sending = new PendingSends();
+  let closed: Promise<void> | null = null;
   let socket: BunUdpSocket;
   try {
     socket = await udpSocket({
@@ -97,19 +109,17 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
   const local = inetAddress("udp", socket.address.address, socket.address.port);
   if (options.broadcast) socket.setBroadcast(true);
 
-  const send = (bytes: Uint8Array, to: Address, attempts = SEND_ATTEMPTS): void | Promise<void> => {
-    if (closed) return rejected(closedError(to));
-    const { hostname, port } = to as { hostname: string; port: number } & Address;
+  const send = (bytes: Uint8Array, to: Address, ip: string, attempts = SEND_ATTEMPTS): void | Promise<void> => {
     try {
-      if (socket.send(bytes, port, mapped(hostname, ipv6))) return;
+      if (socket.send(bytes, (to as { port: number }).port, mapped(ip, ipv6))) return;
     } catch (cause) {
-      if (isEarlier(cause) && attempts > 1) return send(bytes, to, attempts - 1);
-      if (ipFamily(hostname) === null) {
-        return handled(lookUp(to, hostname, ipv6 ? 6 : 4).then((ip) => send(bytes, { ...to, hostname: ip } as Address)));
+      if (isEarlier(cause) && attempts > 1) return send(bytes, to, ip, attempts - 1);
+      if (ipFamily(ip) === null) {
+        return lookUpPeer(to, ipv6).then((ip) => closed === null ? send(bytes, to, ip) : rejected(closedError(to)));
       }
-      return rejected(toSocketError(cause, "send", to));
+      return rejected(sendError(cause, to, ip, ipv6));
     }
-    return handled((unsent ??= Promise.withResolvers()).promise.then(() => send(bytes, to)));
+    return sending.add((unsent ??= Promise.withResolvers()).promise.then(() => send(bytes, to, ip)));
   };
   return {
     address: local,
@@ -121,7 +131,11 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
     },
     receive: (as) => queue.take(as),
     interrupt: () => queue.interrupt(),
-    send: (bytes, to) => send(bytes, to),
+    send(bytes, to) {
+      if (closed !== null) return rejected(closedError(to));
+      const sent = send(bytes, to, (to as { hostname: string }).hostname);
+      return sent === undefined ? undefined : handled(sent);
+    },
     // deno-lint-ignore require-await
     async setMembership(join, group, interfaceAddress) {
       const change = join ? socket.addMembership : socket.dropMembership;
@@ -132,13 +146,13 @@ export async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> 
       }
     },
     close() {
-      if (!closed) {
-        closed = true;
+      if (closed !== null) return closed;
+      closed = sending.over().then(() => {
         socket.close();
-        queue.close();
-        unsent?.resolve();
-      }
-      return Promise.resolve();
+        unsent?.reject(closedError(local));
+      });
+      queue.close();
+      return closed;
     },
     unref: () => socket.unref(),
     ref: () => socket.ref(),

@@ -4,6 +4,7 @@ import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runt
 import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { ignore, rejected } from "../../src/promises.ts";
+import { PendingSends } from "../shared/pending_sends.ts";
 import { closedError, mapped, resolveHost } from "../shared/translate.ts";
 import { explain } from "./errors.ts";
 
@@ -73,9 +74,10 @@ class DenoDatagramSocket implements RawDatagramSocket {
   #used = 0;
   #receiving: Promise<void> | null = null;
   /** Sends under way, and whether somebody waits to receive. */
-  #unsent = 0;
+  #sending = new PendingSends();
   #wanted = false;
-  #closed = false;
+  /** The promise of `close()`; `null` while the socket is open. */
+  #closed: Promise<void> | null = null;
   #groups = new Map<string, { leave(): Promise<void> }>();
 
   // Made once: they are needed for every datagram.
@@ -93,12 +95,12 @@ class DenoDatagramSocket implements RawDatagramSocket {
     if (this.#queue.waiting) this.#receive();
   };
   #sent = (): void => {
-    this.#unsent--;
+    this.#sending.end();
     if (this.#wanted) this.#receive();
   };
   #failed = (cause: unknown): void => {
     this.#receiving = null;
-    if (!this.#closed) this.#queue.fail(explain(cause, "recv", this.address));
+    if (this.#closed === null) this.#queue.fail(explain(cause, "recv", this.address));
   };
 
   constructor(conn: DenoDatagramConn, { maxPacketSize }: BindOptions) {
@@ -120,15 +122,15 @@ class DenoDatagramSocket implements RawDatagramSocket {
   }
 
   send(bytes: Uint8Array, to: Address): void | Promise<void> {
-    if (this.#closed) return rejected(closedError(to));
+    if (this.#closed !== null) return rejected(closedError(to));
     const { hostname, port } = to as DenoAddr & Address;
-    this.#unsent++;
+    this.#sending.begin();
     const sending = this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port });
     const sent = sending.then(this.#sent, (cause) => {
       this.#sent();
       // Only now: on the way that everything goes there is no promise to spare.
       sent.catch(ignore);
-      throw this.#closed ? closedError(to) : explain(cause, "send", to);
+      throw explain(cause, "send", to);
     });
     return sent;
   }
@@ -151,11 +153,14 @@ class DenoDatagramSocket implements RawDatagramSocket {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#conn.close();
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     this.#queue.close();
+    await this.#sending.over();
+    this.#conn.close();
     // A receive under way holds the port for a moment longer.
     await this.#receiving;
   }
@@ -170,8 +175,8 @@ class DenoDatagramSocket implements RawDatagramSocket {
 
   /** Receives one, after what is being sent: to begin both at once makes a datagram dearer by a tenth. */
   #receive(): void {
-    this.#wanted = this.#unsent > 0;
-    if (this.#wanted || this.#receiving !== null || this.#closed) return;
+    this.#wanted = this.#sending.any;
+    if (this.#wanted || this.#receiving !== null || this.#closed !== null) return;
     // One byte more than is kept shows that there was more.
     const room = this.#maxPacketSize + 1;
     if (this.#slab.length < this.#used + room) {

@@ -3,7 +3,18 @@ import { type Address, inetAddress, ipFamily } from "../../src/address.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { handled, rejected } from "../../src/promises.ts";
-import { closedError, isEarlier, mapped, resolveHost, SEND_ATTEMPTS, toSocketError } from "../shared/translate.ts";
+import { PendingSends } from "../shared/pending_sends.ts";
+import {
+  closedError,
+  isEarlier,
+  lookUp,
+  lookUpPeer,
+  mapped,
+  resolveHost,
+  SEND_ATTEMPTS,
+  sendError,
+  toSocketError,
+} from "../shared/translate.ts";
 
 /** UDP by way of `node:dgram`, Unix datagrams by way of `node:ffi`. */
 export async function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
@@ -23,8 +34,10 @@ export function unixDatagramSupport(): true | string {
 /** UDP by way of `node:dgram`: all that Node has, and what Bun and Deno fall back on for what their own sockets lack. */
 export async function bindUdp(options: BindOptions, makeDirectSend?: typeof directSend): Promise<RawDatagramSocket> {
   const { address, addressFamily, ipv6Only, maxPacketSize, requestQueueSize, receiveBufferSize, sendBufferSize } = options;
-  const host = await resolveHost(address, addressFamily);
-  const ipv6 = ipFamily(host) === "IPv6" || (ipFamily(host) === null && addressFamily === "IPv6");
+  const name = await resolveHost(address, addressFamily);
+  // `node:dgram` would look for an IPv4 address alone.
+  const host = ipFamily(name) === null ? await lookUp(address, name, 0) : name;
+  const ipv6 = ipFamily(host) === "IPv6";
   const socket = process.getBuiltinModule("node:dgram").createSocket({
     type: ipv6 ? "udp6" : "udp4",
     ipv6Only,
@@ -32,11 +45,8 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     reusePort: options.allowReusePort,
     ...(receiveBufferSize === null ? {} : { recvBufferSize: receiveBufferSize }),
     ...(sendBufferSize === null ? {} : { sendBufferSize }),
-    lookup(hostname, family, callback) {
-      // The replies, which go to IP addresses, need nobody to look anything up.
-      if (ipFamily(hostname) !== null) callback(null, mapped(hostname, ipv6), ipv6 ? 6 : 4);
-      else process.getBuiltinModule("node:dns").lookup(hostname, family, callback as () => void);
-    },
+    // Names have been looked up when a datagram gets here.
+    lookup: (hostname, _family, callback) => callback(null, mapped(hostname, ipv6), ipv6 ? 6 : 4),
   } as dgram.SocketOptions);
   const queue = new ArrivalQueue<RawDatagram>(requestQueueSize);
   await new Promise<void>((resolve, reject) => {
@@ -63,7 +73,25 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     });
   });
   const direct = makeDirectSend?.(socket);
+  const sending = new PendingSends();
   let closed: Promise<void> | null = null;
+  const attempt = (bytes: Uint8Array, port: number, ip: string, attempts: number) =>
+    new Promise<void>((resolve, reject) => {
+      socket.send(bytes, port, ip, (error) => {
+        if (error === null) resolve();
+        else if (isEarlier(error) && attempts > 1) resolve(attempt(bytes, port, ip, attempts - 1));
+        else reject(error);
+      });
+    });
+  const send = (bytes: Uint8Array, to: Address, ip: string): void | Promise<void> => {
+    const { port } = to as { port: number };
+    const sent = direct === undefined ? attempt(bytes, port, ip, SEND_ATTEMPTS) : direct(bytes, port, mapped(ip, ipv6));
+    if (sent === undefined) return;
+    return sending.add(sent.catch((cause) => {
+      // Closing the socket was not to wait for it any longer.
+      throw (cause as { code?: unknown }).code === "ECANCELED" ? closedError(to) : sendError(cause, to, ip, ipv6);
+    }));
+  };
   return {
     address: local,
     get dropped() {
@@ -76,22 +104,9 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     interrupt: () => queue.interrupt(),
     send(bytes, to) {
       if (closed !== null) return rejected(closedError(to));
-      const { hostname, port } = to as Address & { hostname: string; port: number };
-      if (direct !== undefined && ipFamily(hostname) !== null) {
-        const sent = direct(bytes, port, mapped(hostname, ipv6));
-        return sent === undefined ? undefined : handled(sent.catch((cause) => {
-          throw toSocketError(cause, "send", to);
-        }));
-      }
-      const attempt = (attempts: number) =>
-        new Promise<void>((resolve, reject) => {
-          socket.send(bytes, port, hostname, (error) => {
-            if (error === null) resolve();
-            else if (isEarlier(error) && attempts > 1) resolve(attempt(attempts - 1));
-            else reject(toSocketError(error, "send", to));
-          });
-        });
-      return handled(attempt(SEND_ATTEMPTS));
+      const { hostname } = to as { hostname: string };
+      if (ipFamily(hostname) !== null) return send(bytes, to, hostname);
+      return handled(lookUpPeer(to, ipv6).then((ip) => closed === null ? send(bytes, to, ip) : rejected(closedError(to))));
     },
     // deno-lint-ignore require-await
     async setMembership(join, group, interfaceAddress) {
@@ -104,7 +119,7 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     },
     close() {
       if (closed !== null) return closed;
-      closed = new Promise((resolve) => socket.close(resolve));
+      closed = sending.over().then(() => new Promise<void>((resolve) => socket.close(resolve)));
       queue.close();
       return closed;
     },

@@ -48,6 +48,34 @@ export function mapped(hostname: string, ipv6: boolean): string {
   return ipv6 && ipFamily(hostname) === "IPv4" ? `::ffff:${hostname}` : hostname;
 }
 
+/**
+ * The IP address of a host that a datagram goes to, as a socket of this family wants it. What the system's resolver puts first may be
+ * an IPv6 address, which an IPv4 socket can't send to.
+ */
+export async function lookUpPeer(to: Address, ipv6: boolean): Promise<string> {
+  const { hostname } = to as { hostname: string };
+  try {
+    return await lookUp(to, hostname, ipv6 ? 6 : 4);
+  } catch (error) {
+    const other = await lookUp(to, hostname, ipv6 ? 4 : 6).catch(() => {
+      throw error;
+    });
+    if (ipv6) return mapped(other, true);
+    throw wrongFamily(to, `${hostname} has an IPv6 address alone`, error);
+  }
+}
+
+/** What the sending of a datagram to an IP address fails of. The systems and runtimes have several codes for the wrong family. */
+export function sendError(cause: unknown, to: Address, ip: string, ipv6: boolean): SocketError {
+  if (!ipv6 && ipFamily(ip) === "IPv6") return wrongFamily(to, `${ip} is an IPv6 address`, cause);
+  return toSocketError(cause, "send", to);
+}
+
+function wrongFamily(address: Address, what: string, cause: unknown): SocketError {
+  const detail = `${what}, which the socket's own IPv4 address can't send to; bind the socket to an IPv6 address`;
+  return new SocketError("EAFNOSUPPORT", { syscall: "send", address, cause }, detail);
+}
+
 /** What sending on a socket that was closed here gets. */
 export function closedError(address: Address): SocketError {
   return new SocketError("ECONNABORTED", { syscall: "send", address });

@@ -439,6 +439,75 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     await server.serverClose();
   });
 
+  it("serverClose lets the replies of requests in progress leave, those that nobody awaits too, and handles no others", async () => {
+    const release = gate();
+    const begun: string[] = [];
+    class Handler extends BaseRequestHandler<Datagram> {
+      override async handle(): Promise<void> {
+        begun.push(text(this.request.data));
+        await release.promise;
+        void this.request.reply("reply");
+        await (this.server as unknown as UDPServer).socket!.send("socket", this.clientAddress!);
+      }
+      override finish(): void {
+        void this.request.reply("finish");
+      }
+    }
+    await serving(Handler, async (server, client) => {
+      await client.send("one");
+      await until(() => server.activeRequests.size === 1);
+      const closing = server.serverClose();
+      await client.send("late").catch(() => {});
+      release.resolve();
+      const answers = [await client.receive(), await client.receive(), await client.receive()].map(({ data }) => text(data));
+      assertEquals(answers.sort(), ["finish", "reply", "socket"]);
+      await closing;
+      assertEquals([server.errors, server.socket, begun], [[], null, ["one"]]);
+      assertEquals(server.stats.accepted, 1);
+    });
+  });
+
+  it("serverClose after handleRequest and shutdown waits for what they have begun", async () => {
+    for (const begin of ["handleRequest", "serveForever"] as const) {
+      const release = gate();
+      const Handler = handler(async (datagram) => {
+        await release.promise;
+        await datagram.reply("answer");
+      });
+      const server = new Server(freshAddress(), Handler, { runtime });
+      await server.activate();
+      const client = await openDatagramClient(server);
+      const served = server[begin]();
+      await client.send("x");
+      await until(() => server.activeRequests.size === 1);
+      if (begin === "serveForever") void server.shutdown();
+      const closing = server.serverClose();
+      release.resolve();
+      assertEquals(text((await client.receive()).data), "answer");
+      await Promise.all([served, closing, client.close()]);
+    }
+  });
+
+  it("serverClose waits for shutdownTimeout at most, and with blockOnClose off not at all; a reply later is ECONNABORTED", async () => {
+    for (const options of [{ shutdownTimeout: 10 }, { blockOnClose: false }]) {
+      const release = gate();
+      const outcome = gate<string>();
+      const Handler = handler(async (datagram) => {
+        await release.promise;
+        await Promise.resolve(datagram.reply("late")).then(() => outcome.resolve("sent"), (error) => outcome.resolve(error.code));
+      });
+      await serving(Handler, async (server, client) => {
+        await client.send("x");
+        await until(() => server.activeRequests.size === 1);
+        await server.serverClose();
+        assertEquals([server.socket, server.stats.aborted], [null, options.blockOnClose === false ? 0 : 1]);
+        release.resolve();
+        assertEquals(await outcome.promise, "ECONNABORTED");
+        assertEquals(server.errors, []);
+      }, options);
+    }
+  });
+
   it("a reply to a peer that is gone fails, if at all, for that reply alone, also when nobody awaits it", async () => {
     const release = gate();
     const ended = gate();

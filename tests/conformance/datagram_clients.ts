@@ -27,10 +27,19 @@ export async function openDatagramClient(server: UDPServer): Promise<DatagramCli
   return UdpClient.open(address.port, address.hostname.includes(":") ? "::1" : "127.0.0.1");
 }
 
+/** Milliseconds after which a datagram that a test waits for counts as lost. */
+const LOST_AFTER_MS = 20_000;
+
 /** What has been received and not been asked for. */
 class Inbox<T> {
   #items: T[] = [];
   #wake = () => {};
+  #what: string;
+
+  /** @param what What a test waits for here. */
+  constructor(what: string) {
+    this.#what = what;
+  }
 
   put(item: T): void {
     this.#items.push(item);
@@ -38,7 +47,15 @@ class Inbox<T> {
   }
 
   async take(): Promise<T> {
-    while (this.#items.length === 0) await new Promise<void>((resolve) => this.#wake = resolve);
+    while (this.#items.length === 0) {
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`${this.#what} has not come within ${LOST_AFTER_MS} ms`)), LOST_AFTER_MS);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
     return this.#items.shift()!;
   }
 }
@@ -47,7 +64,7 @@ export class UdpClient implements DatagramClient {
   readonly socket: Socket;
   #port: number;
   #host: string;
-  #inbox = new Inbox<{ data: Uint8Array; from: string }>();
+  #inbox = new Inbox<{ data: Uint8Array; from: string }>("a datagram");
 
   constructor(socket: Socket, port: number, host: string) {
     this.socket = socket;
@@ -97,8 +114,8 @@ export class PerlClient implements DatagramClient {
   #child: ChildProcess;
   /** Resolves when the process is gone. */
   readonly exited: Promise<void>;
-  #inbox = new Inbox<{ data: Uint8Array; from: string }>();
-  #answers = new Inbox<string>();
+  #inbox = new Inbox<{ data: Uint8Array; from: string }>("a datagram");
+  #answers = new Inbox<string>("Perl's answer");
 
   constructor(child: ChildProcess, server: string, path: string | null) {
     this.#child = child;

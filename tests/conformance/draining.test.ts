@@ -1,6 +1,14 @@
 /** Stopping without losing anything: draining, signals, suspending. */
 import { assert, assertEquals } from "@std/assert";
-import { AsyncTCPServer, AsyncUnixStreamServer, getRuntime, parseAddress, TCPServer, UnixStreamServer } from "@sockets/server";
+import {
+  AsyncTCPServer,
+  AsyncUnixStreamServer,
+  getRuntime,
+  parseAddress,
+  StreamRequestHandler,
+  TCPServer,
+  UnixStreamServer,
+} from "@sockets/server";
 import { test } from "node:test";
 import { type Adapter, adapters, openSocket } from "./adapters.ts";
 import { commandFor } from "./children.ts";
@@ -49,6 +57,29 @@ for (const adapter of adapters) {
     await server.shutdown();
     await served;
     await server.serverClose();
+  });
+
+  test(`${name}: serverClose() lets what a handler has buffered in wfile leave`, async () => {
+    const begun = gate();
+    const release = gate();
+    class Buffering extends StreamRequestHandler {
+      override wbufsize = 4096;
+      override async handle(): Promise<void> {
+        await this.wfile.write("buffered");
+        begun.resolve();
+        await release.promise;
+      }
+    }
+    await serving(adapter, Async as typeof TCPServer, Buffering, async (server) => {
+      const client = await open(server);
+      await begun.promise;
+      const closing = server.serverClose();
+      release.resolve();
+      assertEquals(new TextDecoder().decode(await client.readAll()), "buffered");
+      await client.end();
+      await closing;
+      assertEquals(server.errors, []);
+    });
   });
 
   test(`${name}: a suspended server can be shut down and closed`, () =>

@@ -193,6 +193,41 @@ function cases(mode: Mode, transport: "udp" | "unixgram"): void {
     );
   }
 
+  it("serverClose lets the replies of requests in progress leave, those that nobody awaits too", async () => {
+    const server = make(mode, transport);
+    await server.activate();
+    const served = server.serveForever();
+    const client = await openDatagramClient(server);
+    const released = freshPath();
+    await client.send(`answer ${released}`);
+    assertEquals(text((await client.receive()).data), "begun");
+    const closing = server.serverClose();
+    writeFileSync(released, "");
+    const answers = [await client.receive(), await client.receive()].map(({ data }) => text(data));
+    assertEquals(answers.sort(), ["awaited", "not awaited"]);
+    await Promise.all([closing, served, client.close()]);
+    assertEquals(server.errors, []);
+    rmSync(released);
+  });
+
+  it("with blockOnClose off serverClose waits for nobody, and a reply later is an error of its handler", async () => {
+    const server = make(mode, transport);
+    server.blockOnClose = false;
+    await server.activate();
+    const served = server.serveForever();
+    const client = await openDatagramClient(server);
+    const released = freshPath();
+    await client.send(`answer ${released}`);
+    assertEquals(text((await client.receive()).data), "begun");
+    await server.serverClose();
+    await served;
+    writeFileSync(released, "");
+    await until(() => server.activeRequests.size === 0);
+    assertEquals(server.errors.map((error) => (error as SocketError).code), ["ECONNABORTED"]);
+    await client.close();
+    rmSync(released);
+  });
+
   it("SystemExit in a worker ends serveForever; handleRequest handles one", async () => {
     const server = make(mode, transport);
     await server.activate();

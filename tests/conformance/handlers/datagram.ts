@@ -46,6 +46,12 @@ export class Commands extends BaseRequestHandler<Datagram> {
         // Awaits nothing, until the test has made a file.
         while (!existsSync(argument!));
         return await this.request.reply("computed");
+      case "answer":
+        await this.request.reply("begun");
+        // Until the test has made a file.
+        while (!existsSync(argument!)) await new Promise((resolve) => setTimeout(resolve, 1));
+        await this.request.reply("awaited");
+        return void this.request.reply("not awaited");
       case "many":
         for (let i = 0; i < 500; i++) await this.request.reply("reply");
         return;
