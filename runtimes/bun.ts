@@ -33,6 +33,7 @@ import { localOf, lookUp, resolveHost, toSocketError, wrongSocket } from "./shar
 import { channel } from "./shared/channels.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { output } from "./shared/output.ts";
 import { system, turn } from "./shared/system.ts";
 import { systemCapabilities } from "./shared/system_capabilities.ts";
 import { spawnThread } from "./shared/threads.ts";
@@ -233,6 +234,7 @@ export const bun: Runtime = {
 
   bind: bindDatagram,
   ...system,
+  ...output,
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),

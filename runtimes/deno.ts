@@ -11,6 +11,7 @@ import { ignore, rejected } from "../src/promises.ts";
 import { bindPath, probeStream } from "./shared/socket_file.ts";
 import { localOf, resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { output } from "./shared/output.ts";
 import { system, turn } from "./shared/system.ts";
 import { systemCapabilities } from "./shared/system_capabilities.ts";
 import { channel } from "./shared/channels.ts";
@@ -25,6 +26,7 @@ interface DenoApi {
   connect(
     options: { hostname: string; port: number; signal: AbortSignal } | { transport: "unix"; path: string },
   ): Promise<DenoConn>;
+  stderr: { write(bytes: Uint8Array): Promise<number> };
 }
 
 type DenoAddr =
@@ -178,6 +180,9 @@ export const deno: Runtime = {
   },
   bind: bindDatagram,
   ...system,
+  ...output,
+  // A write of Node's `process` waits in the event loop's thread until the reader takes it.
+  print: (text) => writeAll(encoder.encode(text)).catch(ignore),
   // Without the permission Deno would ask for it at a terminal, and throw elsewhere.
   environment(variable) {
     if (Deno.permissions.querySync({ name: "env", variable }).state === "granted") return system.environment(variable);
@@ -190,6 +195,12 @@ export const deno: Runtime = {
   afterPoll: (callback) => void setTimeout(setTimeout, 0, callback, 0),
   channel,
 };
+
+const encoder = new TextEncoder();
+
+async function writeAll(bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) written += await Deno.stderr.write(bytes.subarray(written));
+}
 
 function toAddress(addr: DenoAddr): Address {
   if (addr.transport === "unix") return { transport: "unix", path: addr.path ?? "" };

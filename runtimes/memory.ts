@@ -106,6 +106,8 @@ export const memory: Runtime = {
 
   // Only sockets are in memory.
   ...system,
+  print: (text) => detectRuntime().print(text),
+  guardOutput: () => detectRuntime().guardOutput(),
   environment: (name) => detectRuntime().environment(name),
   spawnThread: (options) => detectRuntime().spawnThread(options),
   spawnProcess: (options) => detectRuntime().spawnProcess(options),

@@ -12,6 +12,7 @@ import { bindPath, probeStream } from "./shared/socket_file.ts";
 import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
+import { output } from "./shared/output.ts";
 import { system, turn } from "./shared/system.ts";
 import { systemCapabilities } from "./shared/system_capabilities.ts";
 import { spawnThread } from "./shared/threads.ts";
@@ -109,6 +110,7 @@ export const node: Runtime = {
   },
   bind: bindDatagram,
   ...system,
+  ...output,
   spawnThread,
   spawnProcess: (options) =>
     spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),

@@ -7,6 +7,7 @@ import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
 import { SocketError, SystemExit } from "./errors.ts";
 import { Histogram } from "./histogram.ts";
 import { checkOptions, checkSignal } from "./options.ts";
+import { print } from "./print.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import type { ServerStats } from "./stats.ts";
@@ -563,7 +564,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
         clientAddress === null ? "an anonymous sender" : formatAddress(clientAddress)
       }`;
     // A socket's own error says it all in its message; the runtime's, its cause, would only repeat it.
-    console.error(`${line}\n${what}\n`, error instanceof SocketError ? error.stack : error, `\n${line}`);
+    print(`${line}\n${what}\n${error instanceof SocketError ? error.stack : error}\n${line}`);
   }
 
   /**
@@ -746,6 +747,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       if (value !== undefined) (this as Record<string, unknown>)[name] = value;
     }
     this.validate();
+    this.runtime.guardOutput();
     await this.serverBind();
     if (this.#unreferenced) this.keepRunning(false);
     try {

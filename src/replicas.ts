@@ -7,6 +7,7 @@ import { checkTimeout } from "./deadline.ts";
 import { UnsupportedError } from "./errors.ts";
 import { ignore } from "./promises.ts";
 import type { Replica, SupervisedReplica } from "./replica.ts";
+import { print } from "./print.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import { TCPServer } from "./tcp_server.ts";
 import { UDPServer } from "./udp_server.ts";
@@ -291,7 +292,7 @@ export class Replicas implements AsyncDisposable {
     const line = "-".repeat(40);
     const next = replica.pause === null ? "is not started again" : `is started again in ${replica.pause} ms`;
     const what = error instanceof Error ? error.stack : String(error);
-    console.error(
+    print(
       `${line}\nReplica ${replica.index} of ${formatAddress(this.serverAddress)} is gone and ${next}\n${what}\n${line}`,
     );
   }

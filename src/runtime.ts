@@ -375,6 +375,16 @@ export interface Runtime {
   afterPoll(callback: () => void): void;
   /** Calls back once, in about `ms` milliseconds, and keeps no process running until then. `clearTimeout()` takes what it returns. */
   setIdleTimer(callback: () => void, ms: number): unknown;
+  /**
+   * Writes to standard error. Resolves when the text has left or never can, as when nobody reads it any more; neither throws nor rejects.
+   * A reader that takes nothing does not hold up the event loop.
+   */
+  print(text: string): Promise<void>;
+  /**
+   * Keeps the program from being ended by what it prints itself when the reader of its standard output or standard error is gone; on
+   * some runtimes that would be an error that nobody catches.
+   */
+  guardOutput(): void;
   /** The channel of this name, always the same one. */
   channel(name: string): Channel;
 }

@@ -1,5 +1,6 @@
 import type { UnixAddress } from "./address.ts";
 import { bind } from "./bind.ts";
+import { print } from "./print.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 
 /** A descriptor that systemd has passed. */
@@ -102,7 +103,7 @@ export async function notify(state: ServiceState, options: SystemdOptions = {}):
     }
     return true;
   } catch (error) {
-    if (!warned) console.error(`systemd can't be told: ${error instanceof Error ? error.message : error}`);
+    if (!warned) print(`systemd can't be told: ${error instanceof Error ? error.message : error}`);
     warned = true;
     return false;
   }

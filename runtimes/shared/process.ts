@@ -4,8 +4,10 @@ import { encodeError } from "../../src/relay/frames.ts";
 import { type Guest, startGuest } from "../../src/relay/start_guest.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import type { WorkerStart } from "../../src/runtime.ts";
+import { output } from "./output.ts";
 import { LINK, REPORT } from "./processes.ts";
 
+output.guardOutput();
 // A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 

@@ -2,6 +2,7 @@ import type * as childProcess from "node:child_process";
 import type * as net from "node:net";
 import type { ChildProcess, ProcessOptions } from "../../src/runtime.ts";
 import { decodeError } from "../../src/relay/frames.ts";
+import { print } from "../../src/print.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { guard } from "./guardian.ts";
@@ -60,7 +61,7 @@ export function spawnProcess({ start, onFrame }: ProcessOptions, commandFor: Com
   child.stdin?.on("error", () => {}).end(input);
   // Marked, so that a reader of the log knows whose lines these are.
   let line = "";
-  const show = (text: string) => process.stderr.write(`[${child.pid}] ${text}\n`);
+  const show = (text: string) => print(`[${child.pid}] ${text}`);
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     const lines = (line + text).split("\n");
     line = lines.pop()!;

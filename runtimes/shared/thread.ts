@@ -4,8 +4,10 @@ import { toPlainError } from "../../src/relay/plain_error.ts";
 import { readRing, RingWriter } from "../../src/relay/ring.ts";
 import { startGuest } from "../../src/relay/start_guest.ts";
 import type { ThreadOptions } from "../../src/runtime.ts";
+import { output } from "./output.ts";
 import type { ThreadReport } from "./threads.ts";
 
+output.guardOutput();
 const { parentPort, workerData } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
 const { start, toThread, fromThread } = workerData as ThreadOptions;
 const report = (message: ThreadReport) => parentPort!.postMessage(message);
