@@ -6,6 +6,7 @@
 import type { Address, AddressFamily } from "./address.ts";
 import type { SocketError } from "./errors.ts";
 import type { HandlerLimits } from "./limits.ts";
+import type { ThreadLife } from "./thread_life.ts";
 import type { TlsCertificate, TlsInfo, TlsVersion } from "./tls.ts";
 
 /** What a runtime, in this version and on this operating system, can do. The core reads it and never guesses. */
@@ -287,6 +288,8 @@ export interface ThreadOptions {
   readonly toThread: SharedArrayBuffer;
   /** The ring back. */
   readonly fromThread: SharedArrayBuffer;
+  /** Who it is among the threads. */
+  readonly life: ThreadLife;
 }
 
 /** A worker thread. */
@@ -297,6 +300,8 @@ export interface Thread {
   readonly ready: Promise<void>;
   /** Resolves when the thread has ended: with the error that ended it, or what its exit status was. */
   readonly exited: Promise<Error>;
+  /** Resolves when none of its code runs any more. On Deno, one that computes goes on with that after it was ended. */
+  readonly stopped: Promise<void>;
   /** Whether it keeps the process running. */
   keepAlive(on: boolean): void;
   /** Ends it at once. */

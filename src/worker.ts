@@ -1,5 +1,6 @@
 import { makeRing, type OnFrame, readRing, RingWriter } from "./relay/ring.ts";
-import type { Runtime, WorkerStart } from "./runtime.ts";
+import type { Runtime, Thread, ThreadOptions, WorkerStart } from "./runtime.ts";
+import { beginLife, endLife } from "./thread_life.ts";
 
 /** Where a worker runs: in a thread of this process, or in a process of its own. */
 export type WorkerKind = "thread" | "process";
@@ -34,7 +35,9 @@ export function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFra
   const toThread = makeRing();
   const fromThread = makeRing();
   const writer = new RingWriter(toThread, (wake) => runtime.afterEvents(wake));
-  const thread = runtime.spawnThread({ start, toThread, fromThread });
+  const life = beginLife();
+  const thread = spawn(runtime, { start, toThread, fromThread, life });
+  void thread.stopped.then(() => endLife(life));
   void readRing(fromThread, onFrame);
   void thread.exited.then(() => {
     writer.close();
@@ -49,6 +52,15 @@ export function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFra
     keepAlive: (on) => thread.keepAlive(on),
     terminate: () => thread.terminate(),
   };
+}
+
+function spawn(runtime: Runtime, options: ThreadOptions): Thread {
+  try {
+    return runtime.spawnThread(options);
+  } catch (error) {
+    endLife(options.life);
+    throw error;
+  }
 }
 
 function startProcess(runtime: Runtime, start: WorkerStart, onFrame: OnFrame): Worker {

@@ -6,6 +6,12 @@ import { bootstrap } from "./bootstrap.ts";
 /** What a thread says of itself, once. */
 export type ThreadReport = { ready: true } | { ready: false; error: PlainError };
 
+/** What a thread is given. */
+export interface ThreadData extends ThreadOptions {
+  /** Its end of a channel on which nothing is sent. */
+  readonly lifeline: workerThreads.MessagePort;
+}
+
 /** What a thread calls first. The literal `import()` makes the module part of the package for whoever looks for its modules. */
 export function startThread(): Promise<unknown> {
   return import("./thread.ts");
@@ -14,14 +20,21 @@ export function startThread(): Promise<unknown> {
 /** Starts a thread by way of `node:worker_threads`, which is the same on all runtimes. */
 export function spawnThread(options: ThreadOptions): Thread {
   const { getHeapStatistics } = process.getBuiltinModule("node:v8");
-  const { Worker } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
+  const { MessageChannel, Worker } = process.getBuiltinModule("node:worker_threads") as typeof workerThreads;
   // As much as the program itself may use. Deno ends the process when a thread that has no limit runs out of memory.
   const resourceLimits = { maxOldGenerationSizeMb: Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20) };
   // Deno takes no URL of a server here, only one that holds the module itself.
   const entry = new URL(`data:text/javascript,${encodeURIComponent(bootstrap(import.meta.url, "startThread"))}`);
-  const worker = new Worker(entry, { workerData: options, resourceLimits });
+  // The thread's end of a channel closes when the thread has stopped. On Deno that is later than its exit, when it was computing.
+  const { port1: ours, port2: lifeline } = new MessageChannel();
+  const workerData: ThreadData = { ...options, lifeline };
+  const worker = new Worker(entry, { workerData, transferList: [lifeline], resourceLimits });
   const ready = Promise.withResolvers<void>();
   const exited = Promise.withResolvers<Error>();
+  const portClosed = Promise.withResolvers<void>();
+  // Deno notices nothing without a listener.
+  ours.on("message", () => {}).on("close", portClosed.resolve);
+  ours.unref();
   let failure: Error | null = null;
   worker.on("message", (report: ThreadReport) => {
     if (report.ready) ready.resolve();
@@ -42,6 +55,7 @@ export function spawnThread(options: ThreadOptions): Thread {
     id: worker.threadId,
     ready: ready.promise,
     exited: exited.promise,
+    stopped: Promise.all([portClosed.promise, exited.promise]).then(() => {}),
     keepAlive(on) {
       if (on) worker.ref();
       else worker.unref();

@@ -17,6 +17,7 @@ import {
 import { memory } from "@sockets/server/testing";
 import { rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
+import { generator } from "../unit/generator.ts";
 import { type Adapter, adapters, freshPath } from "./adapters.ts";
 import { type DatagramClient, openDatagramClient } from "./datagram_clients.ts";
 import { until } from "./serving.ts";
@@ -372,6 +373,50 @@ function pools(mode: Mode): void {
         assertEquals([...new Int32Array(turns)], [12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         assertEquals(new Set(await Promise.all(waiting)), new Set(["done"]));
       }, { data: { turns, buffer: mutex.buffer }, maxThreads: 4, spareThreads: 4 });
+    });
+
+    it("threads that end while they hold a Mutex, or wait for it, leave it to the others", async () => {
+      const { buffer: lock } = new Mutex();
+      const words = new SharedArrayBuffer(16);
+      await during("TakesTurns", async (server) => {
+        const random = generator(7);
+        const last = await Promise.all(Array.from({ length: 12 }, async () => {
+          let said = "";
+          for (let round = 0; round < 6; round++) {
+            // Whoever shares a thread with one that ends is cut off, and comes again.
+            const dies = random() < 0.25;
+            const turns = 1 + Math.floor(random() * 40);
+            said = await answer(await ask(server, String(dies ? -turns : turns)));
+          }
+          return said;
+        }));
+        assertEquals(last.length, 12);
+        assertEquals(await answer(await ask(server, "5")), "done");
+        const [inside, done, met, abandoned] = new Int32Array(words);
+        assertEquals([inside, met], [0, 0]);
+        assert(done! >= 5 && abandoned! >= 1, `${done} turns, ${abandoned} abandoned`);
+      }, { data: { lock, words }, maxThreads: 3, spareThreads: 3 });
+    });
+
+    it("a thread that was ended while it computed keeps a Mutex until it has stopped", async () => {
+      // On Deno that is when it next gives its event loop a turn.
+      const { buffer: lock } = new Mutex();
+      const words = new SharedArrayBuffer(4);
+      const server = new Server("tcp://127.0.0.1:0", streamHandler("HoldsAndComputes"), { maxThreads: 1, data: { lock, words } });
+      await server.activate();
+      const served = server.serveForever();
+      const client = await ask(server, "go");
+      await until(() => Atomics.load(new Int32Array(words), 0) > 0);
+      const next = new Mutex(lock).lock();
+      await server.serverClose({ drain: 0 });
+      await served;
+      await client.close();
+      const held = await next;
+      const counted = Atomics.load(new Int32Array(words), 0);
+      // Nobody else is in there: it would count on.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assertEquals([Atomics.load(new Int32Array(words), 0), held.abandoned], [counted, true]);
+      held.unlock();
     });
     return;
   }

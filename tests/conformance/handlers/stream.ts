@@ -112,4 +112,48 @@ export class Queued extends BaseRequestHandler {
   }
 }
 
+/** What those that take turns at a lock share; each turn is a number of its own. */
+export interface Turns {
+  lock: SharedArrayBuffer;
+  /** The turn that is going on, 0 for none; turns that were done; turns that found another one going on; locks that were abandoned. */
+  words: SharedArrayBuffer;
+}
+
+/** Takes so many turns at a lock, one after the other; a negative number ends the thread in the middle of one. */
+export class TakesTurns extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { lock, words } = this.server.data as Turns;
+    const mutex = new Mutex(lock);
+    const [INSIDE, DONE, MET, ABANDONED] = [0, 1, 2, 3] as const;
+    const shared = new Int32Array(words);
+    const count = Number(new TextDecoder().decode(await this.request.read() ?? undefined));
+    for (let turn = 0; turn < Math.abs(count); turn++) {
+      const held = await mutex.lock();
+      if (held.abandoned) {
+        Atomics.add(shared, ABANDONED, 1);
+        Atomics.store(shared, INSIDE, 0);
+      }
+      if (Atomics.compareExchange(shared, INSIDE, 0, 1) !== 0) Atomics.add(shared, MET, 1);
+      if (count < 0 && turn === -count - 1) process.exit(3);
+      if (turn % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      Atomics.add(shared, DONE, 1);
+      Atomics.store(shared, INSIDE, 0);
+      held.unlock();
+    }
+    await this.request.write("done");
+  }
+}
+
+/** Holds a lock and counts for two seconds, without giving the event loop a turn. */
+export class HoldsAndComputes extends BaseRequestHandler {
+  override async handle(): Promise<void> {
+    const { lock, words } = this.server.data as Turns;
+    const held = await new Mutex(lock).lock();
+    const until = performance.now() + 2000;
+    while (performance.now() < until) Atomics.add(new Int32Array(words), 0, 1);
+    await this.request.closed;
+    held.unlock();
+  }
+}
+
 export const notAHandler = 42;
