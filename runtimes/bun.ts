@@ -235,6 +235,7 @@ export const bun: Runtime = {
   bind: bindDatagram,
   ...system,
   ...output,
+  monotonicMicroseconds: async () => (await import("./bun/unix_datagram.ts")).monotonicMicroseconds(),
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--eval", module] })),
   afterEvents: (callback) => void setImmediate(callback),

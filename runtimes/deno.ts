@@ -181,6 +181,7 @@ export const deno: Runtime = {
   bind: bindDatagram,
   ...system,
   ...output,
+  monotonicMicroseconds: async () => (await import("./deno/unix_datagram.ts")).monotonicMicroseconds(),
   // A write of Node's `process` waits in the event loop's thread until the reader takes it.
   print: (text) => writeAll(encoder.encode(text)).catch(ignore),
   // Without the permission Deno would ask for it at a terminal, and throw elsewhere.

@@ -107,6 +107,7 @@ export const memory: Runtime = {
   // Only sockets are in memory.
   ...system,
   print: (text) => detectRuntime().print(text),
+  monotonicMicroseconds: () => detectRuntime().monotonicMicroseconds(),
   guardOutput: () => detectRuntime().guardOutput(),
   environment: (name) => detectRuntime().environment(name),
   spawnThread: (options) => detectRuntime().spawnThread(options),

@@ -111,6 +111,8 @@ export const node: Runtime = {
   bind: bindDatagram,
   ...system,
   ...output,
+  // deno-lint-ignore require-await
+  monotonicMicroseconds: async () => Number(process.hrtime.bigint() / 1000n),
   spawnThread,
   spawnProcess: (options) =>
     spawnProcess(options, (module) => ({ args: [...inheritedOptions(), "--input-type=module", "--eval", module] })),

@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const deno = join(root, "node_modules/.bin/deno");
 const tsc = join(root, "node_modules/.bin/tsc");
 const importMap = ["--import-map", "tests/offline/import_map.json"];
-const entries = ["mod.ts", "testing.ts", "prometheus.ts", "otel.ts", "monitor.ts"];
+const entries = ["mod.ts", "testing.ts", "prometheus.ts", "otel.ts", "monitor.ts", "top.ts"];
 
 const failures = [
   run("format", deno, ["fmt", "--check"]),
@@ -35,7 +35,7 @@ function run(name, command, args) {
 function layering() {
   console.log("\n--- layering");
   const findings = [];
-  for (const file of readdirSync(join(root, "src"), { recursive: true }).filter((file) => file.endsWith(".ts"))) {
+  for (const file of sourcesIn("src").map((file) => file.slice("src/".length))) {
     const text = readFileSync(join(root, "src", file), "utf8");
     // The examples in comments import what a user would.
     const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/\/\/.*/g, "");
@@ -47,7 +47,22 @@ function layering() {
       findings.push(`src/${file} names a runtime: ${name}`);
     }
   }
+  // In a bundle it is true of every module: the program that imports one would run it.
+  const importable = [...entries, ...sourcesIn("src"), ...sourcesIn("runtimes")];
+  for (const file of importable) {
+    const code = readFileSync(join(root, file), "utf8").replace(/\/\*[^]*?\*\//g, "");
+    if (code.includes("import.meta.main")) {
+      findings.push(`${file} is a module and a program: make the program an entry of its own`);
+    }
+  }
   for (const finding of findings) console.log(finding);
   if (findings.length === 0) console.log("ok");
   return findings.length === 0 ? null : "layering";
+}
+
+/** The modules in a folder, by their paths from the root. */
+function sourcesIn(folder) {
+  return readdirSync(join(root, folder), { recursive: true }).filter((file) => file.endsWith(".ts")).map((file) =>
+    `${folder}/${file}`
+  );
 }

@@ -380,6 +380,8 @@ export interface Runtime {
   afterPoll(callback: () => void): void;
   /** Calls back once, in about `ms` milliseconds, and keeps no process running until then. `clearTimeout()` takes what it returns. */
   setIdleTimer(callback: () => void, ms: number): unknown;
+  /** Microseconds of the system's monotonic clock (CLOCK_MONOTONIC), which all processes share; `performance.now()` begins with each. */
+  monotonicMicroseconds(): Promise<number>;
   /**
    * Writes to standard error. Resolves when the text has left or never can, as when nobody reads it any more; neither throws nor rejects.
    * A reader that takes nothing does not hold up the event loop.

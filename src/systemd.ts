@@ -23,7 +23,7 @@ export interface ServiceState {
   ready?: boolean;
   /** The service is about to end (STOPPING=1). */
   stopping?: boolean;
-  /** The service loads its configuration again (RELOADING=1); `ready` follows. */
+  /** The service loads its configuration again (RELOADING=1 with MONOTONIC_USEC=, as `Type=notify-reload` needs); `ready` follows. */
   reloading?: boolean;
   /** The service is alive (WATCHDOG=1); see {@linkcode watchdog}. */
   watchdog?: boolean;
@@ -94,10 +94,11 @@ export async function notify(state: ServiceState, options: SystemdOptions = {}):
   const path = runtime.environment("NOTIFY_SOCKET");
   if (path === undefined || !/^[/@]/.test(path)) return false;
   try {
+    const clock = state.reloading ? `\nMONOTONIC_USEC=${await runtime.monotonicMicroseconds()}` : "";
     const to: UnixAddress = { transport: "unixgram", path: path.replace(/^@/, "\0") };
     const socket = await bind("unixgram:", { runtime });
     try {
-      await socket.send(message, to);
+      await socket.send(message + clock, to);
     } finally {
       await socket.close();
     }

@@ -31,6 +31,7 @@ interface Functions {
   sendto(fd: number, bytes: Uint8Array, size: number, flags: number, to: Uint8Array, toLength: number): number | bigint;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
+  clock_gettime(clock: number, time: BigInt64Array): number;
   poll(fds: Int32Array, count: number, timeout: number): number;
   [errnoLocation: string]: (...args: never[]) => unknown;
 }
@@ -52,6 +53,7 @@ export function load(): { libc: Functions; errno(): number } {
     sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i64_fast" },
     shutdown: { args: ["i32", "i32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
+    clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
     poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
     [ERRNO]: { args: [], returns: "ptr" },
   };
@@ -148,3 +150,13 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
     },
   };
 };
+
+/** CLOCK_MONOTONIC of clock_gettime(2), on Linux. */
+const CLOCK_MONOTONIC = 1;
+
+/** Microseconds of the system's monotonic clock. Bun's own clocks begin with the process. */
+export function monotonicMicroseconds(): number {
+  const time = new BigInt64Array(2);
+  load().libc.clock_gettime(CLOCK_MONOTONIC, time);
+  return Number(time[0]! * 1_000_000n + time[1]! / 1000n);
+}

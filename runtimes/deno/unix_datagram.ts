@@ -23,6 +23,7 @@ interface Functions {
   sendto(fd: number, bytes: Uint8Array, size: bigint, flags: number, to: Uint8Array, toLength: number): bigint;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
+  clock_gettime(clock: number, time: BigInt64Array): number;
   /** In a thread of Deno's pool. */
   poll(fds: Int32Array, count: bigint, timeout: number): Promise<number>;
   [errnoLocation: string]: (...args: never[]) => unknown;
@@ -60,6 +61,7 @@ function load(): { libc: Functions; errno(): number } {
     sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
     shutdown: { parameters: ["i32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
     poll: { parameters: ["buffer", "usize", "i32"], result: "i32", nonblocking: true },
     [ERRNO]: { parameters: [], result: "pointer" },
   };
@@ -131,3 +133,13 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
     },
   };
 };
+
+/** CLOCK_MONOTONIC of clock_gettime(2), on Linux. */
+const CLOCK_MONOTONIC = 1;
+
+/** Microseconds of the system's monotonic clock. Deno's own clocks begin with the process. */
+export function monotonicMicroseconds(): number {
+  const time = new BigInt64Array(2);
+  load().libc.clock_gettime(CLOCK_MONOTONIC, time);
+  return Number(time[0]! * 1_000_000n + time[1]! / 1000n);
+}

@@ -12,6 +12,8 @@ export interface Answer {
 const MAX_LINE = 8192;
 /** The most headers. */
 const MAX_HEADERS = 100;
+/** Bytes of an answer that are written at once. */
+const PIECE_BYTES = 262_144;
 /** Milliseconds that a client has to take the answer and close. */
 const LINGER = 1000;
 /** An IP address, a v6 one in brackets, or a name, and perhaps a port: RFC 9110, section 7.2. */
@@ -68,7 +70,8 @@ export abstract class GetHandler extends StreamRequestHandler {
           REASONS[status]
         }\r\n${HEADERS}${allow}\r\ncontent-type: ${type}\r\ncontent-length: ${bytes.length}\r\n\r\n`,
       );
-      await this.wfile.write(bytes);
+      // In pieces, so that a long answer is no more in memory than its reader keeps up with.
+      for (let at = 0; at < bytes.length; at += PIECE_BYTES) await this.wfile.write(bytes.subarray(at, at + PIECE_BYTES));
       // Closed with input unread, as after a refused POST, TCP would reset it, and the answer could be lost.
       await this.request.close({ linger: LINGER });
     } catch (error) {

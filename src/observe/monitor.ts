@@ -26,7 +26,7 @@ interface MonitorData {
  * Shows servers while they run: `/` is a live page for a browser, `/stats.json` the same as JSON ({@linkcode MonitorSnapshot}),
  * `/metrics` what {@linkcode prometheus} makes for a scrape. It is read-only, and costs nothing while nobody looks.
  *
- * The same in a terminal: run this module with the monitor's address, `deno run -A jsr:@sockets/server/monitor unix:/run/my.sock`.
+ * The same in a terminal: `deno run -A jsr:@sockets/server/top unix:/run/my.sock`, with the monitor's address.
  *
  * It answers GET and nothing else, and only to an IP address, `localhost` or the host name of `listen` in the request's Host header, so
  * that no web page elsewhere can read it through a name of its own.

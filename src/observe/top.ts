@@ -4,8 +4,8 @@ import { StreamReader } from "../stream_reader.ts";
 import type { LongRequest, MonitorSnapshot, ServerSnapshot } from "./snapshot.ts";
 import { duration, short } from "./units.ts";
 
-/** The most that an answer may have, in bytes. */
-const MAX_ANSWER = 16 << 20;
+/** The longest answer, in bytes: that of some 90,000 servers. */
+const MAX_ANSWER_BYTES = 64 << 20;
 
 /**
  * Asks a monitor for its servers.
@@ -13,7 +13,7 @@ const MAX_ANSWER = 16 << 20;
  * @param address Where `monitor()` shows them: `tcp://host:port` or `unix:/path`.
  * @returns The servers at this moment.
  * @throws {SocketError} When nobody listens there, or the connection is lost.
- * @throws {Error} When what listens there is no monitor.
+ * @throws {Error} When what listens there is no monitor, or its answer is longer than 64 MiB.
  *
  * @example
  * ```ts
@@ -36,15 +36,32 @@ export async function fetchSnapshot(address: string | Address): Promise<MonitorS
     const reader = new StreamReader(connection);
     const status = await reader.readLine();
     if (status === null || !/^HTTP\/1\.\d 200 /.test(status)) throw new Error(`no monitor is there, but what answers ${status}`);
-    let size = 0;
+    let size: number | null = null;
     for (let line; (line = await reader.readLine()) !== "" && line !== null;) {
       if (/^content-length:/i.test(line)) size = Number(line.slice("content-length:".length));
     }
-    const body = await reader.readExactly(Math.min(size, MAX_ANSWER));
-    return JSON.parse(new TextDecoder().decode(body));
+    return JSON.parse(await readBody(reader, size));
   } finally {
     connection.abort();
   }
+}
+
+/** Reads an answer of so many bytes, or to the end of the stream, chunk by chunk. */
+async function readBody(reader: StreamReader, size: number | null): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let received = 0;
+  while (size === null || received < size) {
+    const chunk = await reader.read();
+    if (chunk === null) {
+      if (size === null) break;
+      throw new Error(`the monitor's answer ended after ${received} of ${size} bytes`);
+    }
+    received += chunk.length;
+    if (received > MAX_ANSWER_BYTES) throw new Error(`the monitor's answer is longer than ${MAX_ANSWER_BYTES} bytes`);
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
 }
 
 /**

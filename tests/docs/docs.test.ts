@@ -33,7 +33,7 @@ function sources(): string[] {
   const inSrc = (readdirSync(join(root, "src"), { recursive: true }) as string[])
     .map((name) => `src/${name.replaceAll("\\", "/")}`)
     .filter((name) => name.endsWith(".ts"));
-  return ["README.md", "mod.ts", "testing.ts", "prometheus.ts", "otel.ts", "monitor.ts", ...inSrc.sort()];
+  return ["README.md", "mod.ts", "testing.ts", "prometheus.ts", "otel.ts", "monitor.ts", "top.ts", ...inSrc.sort()];
 }
 
 /** The text of each line of a module that stands in a doc comment, and `null` for each other line. */

@@ -1,9 +1,10 @@
 /** `monitor()`, with `curl`, a browser and its own terminal view at the other end. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, formatAddress, Replicas, serve } from "@sockets/server";
-import { fetchSnapshot, monitor, type MonitorSnapshot } from "@sockets/server/monitor";
-import { statSync } from "node:fs";
+import { fetchSnapshot, monitor, type MonitorSnapshot, renderTop } from "@sockets/server/monitor";
+import { statSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { commandFor } from "../conformance/children.ts";
 import { until } from "../conformance/serving.ts";
 import { run, runtimeName, testWith, withFolder } from "./programs.ts";
@@ -188,9 +189,60 @@ test(`${runtimeName} monitor: replicas are shown with the sum of what they count
   }
 });
 
+test(`${runtimeName} monitor: thousands of servers are more than a line's worth of JSON`, async () => {
+  const server = await serve("tcp://127.0.0.1:0", () => {});
+  const watching = await monitor(Array.from({ length: 5000 }, () => server));
+  try {
+    const snapshot = await fetchSnapshot(watching.serverAddress);
+    assertEquals(snapshot.servers.length, 5000);
+    assertEquals(new Set(snapshot.servers.map(({ address }) => address)).size, 1);
+    assertEquals(renderTop(snapshot).match(/AsyncTCPServer/g)!.length, 5000);
+  } finally {
+    await watching.serverClose();
+    await server.serverClose();
+  }
+});
+
+test(`${runtimeName} monitor: an answer that is cut, that is none, or that never ends is an error`, async () => {
+  const answers = ["HTTP/1.0 200 OK\r\ncontent-length: 100\r\n\r\n{", "HTTP/1.1 404 \x1b[31m\r\n\r\n", "SSH-2.0-x\r\n"];
+  const server = await serve("tcp://127.0.0.1:0", async (conn) => {
+    await conn.write(answers.shift() ?? "HTTP/1.0 200 OK\r\n\r\n");
+    const much = new Uint8Array(1 << 20).fill(32);
+    if (answers.length === 0) { for (let i = 0; i < 70; i++) await conn.write(much); }
+    await conn.closeWrite();
+  });
+  server.handleError = () => {};
+  try {
+    for (const expected of [/ended after 1 of 100 bytes/, /no monitor is there/, /no monitor is there/]) {
+      assertMatch(String(await assertRejects(() => fetchSnapshot(server.serverAddress), Error)), expected);
+    }
+    assertMatch(String(await assertRejects(() => fetchSnapshot(server.serverAddress), Error)), /longer than 67108864 bytes/);
+  } finally {
+    await server.serverClose();
+  }
+});
+
+test(`${runtimeName} monitor: a program that is bundled with it runs itself and nothing else`, () =>
+  withFolder(async (folder) => {
+    const root = fileURLToPath(new URL("../../", import.meta.url));
+    writeFileSync(
+      `${folder}/app.ts`,
+      `import { monitor } from ${JSON.stringify(`${root}monitor.ts`)};\nif (import.meta.main) console.log(typeof monitor);\n`,
+    );
+    const built = await run(`${root}node_modules/.bin/bun`, [
+      "build",
+      "--target=node",
+      `--outfile=${folder}/app.mjs`,
+      `${folder}/app.ts`,
+    ]);
+    assertEquals(built.status, 0, built.stderr);
+    const [binary, ...args] = commandFor(pathToFileURL(`${folder}/app.mjs`));
+    assertEquals(await run(binary!, args), { status: 0, stdout: "function\n", stderr: "" });
+  }));
+
 test(`${runtimeName} monitor: run as a program it shows the servers in a terminal`, () =>
   watched(undefined, async ({ address }) => {
-    const [binary, ...args] = commandFor(new URL("../../monitor.ts", import.meta.url));
+    const [binary, ...args] = commandFor(new URL("../../top.ts", import.meta.url));
     const { status, stdout, stderr } = await run(binary!, [...args, address, "--once"]);
     assertEquals([status, stderr], [0, ""]);
     assertMatch(stdout, /^tcp:\/\/127\.0\.0\.1:\d+ {2}AsyncTCPServer$/m);

@@ -1,6 +1,6 @@
 /** The sockets that systemd passes, with systemd's own tool, and what it is told, with a socket that stands in for it. */
-import { assertEquals } from "@std/assert";
-import { getRuntime, listenFds, notify, watchdog } from "@sockets/server";
+import { assert, assertEquals } from "@std/assert";
+import { bind, getRuntime, listenFds, notify, watchdog } from "@sockets/server";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
@@ -152,6 +152,30 @@ for (const kind of ["path", "abstract"]) {
       }),
   );
 }
+
+needsNotify("notify({ reloading }) says when, by the clock that systemd compares with (Type=notify-reload)", async () => {
+  const socket = await bind("unixgram:");
+  const runtime = {
+    ...getRuntime(),
+    environment: (name: string) =>
+      name === "NOTIFY_SOCKET" ? (socket.address as { path: string }).path.replace(/^\0/, "@") : undefined,
+  };
+  const clock = async () =>
+    BigInt((await run("python3", ["-c", "import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)"])).stdout);
+  try {
+    const before = await clock();
+    assertEquals(await notify({ reloading: true, status: "reading" }, { runtime }), true);
+    const after = await clock();
+    const told = new TextDecoder().decode((await socket.receive())!.data);
+    const [, time] = /^RELOADING=1\nSTATUS=reading\nMONOTONIC_USEC=(\d+)$/.exec(told) ?? [];
+    assert(time !== undefined, told);
+    assert(before <= BigInt(time) && BigInt(time) <= after, `${before} ${time} ${after}`);
+    await notify({ ready: true }, { runtime });
+    assertEquals(new TextDecoder().decode((await socket.receive())!.data), "READY=1");
+  } finally {
+    await socket.close();
+  }
+});
 
 test(`${runtimeName}: started by hand there are no descriptors, nobody to notify and no watchdog`, async () => {
   assertEquals(listenFds(), []);
