@@ -27,7 +27,7 @@ import { alreadyReading } from "../src/connection.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
-import { bindPath } from "./shared/socket_file.ts";
+import { bindPath, type SocketFile } from "./shared/socket_file.ts";
 import { readContexts, type SecureContexts } from "./shared/tls_context.ts";
 import { localOf, lookUp, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { channel } from "./shared/channels.ts";
@@ -130,7 +130,6 @@ export const bun: Runtime = {
   async listen(options: ListenOptions): Promise<Listener> {
     const { address, fd, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
-    // A Unix socket listens before its file is as it is to be.
     let local: Address = address;
     const socketOptions: SocketOptions = {
       allowHalfOpen: true,
@@ -146,6 +145,7 @@ export const bun: Runtime = {
       },
     };
     let listener: BunListener;
+    let file: SocketFile | null = null;
     if (fd !== null) {
       const bound: { address?: string; port?: number } = {};
       try {
@@ -162,7 +162,13 @@ export const bun: Runtime = {
       local = bound.port === undefined ? address : inetAddress("tcp", bound.address, bound.port);
     } else if ("path" in address) {
       try {
-        listener = await bindPath(options, probeStream, "listen", (unix) => Bun.listen({ ...socketOptions, unix }));
+        ({ bound: listener, file } = await bindPath(options, {
+          syscall: "listen",
+          probe: probeStream,
+          unlinks: true,
+          bind: (unix) => Bun.listen({ ...socketOptions, unix }),
+          unbind: (listener) => listener.stop(false),
+        }));
       } catch (cause) {
         throw await explain(cause, "listen", address);
       }
@@ -178,6 +184,7 @@ export const bun: Runtime = {
       listener.getsockname(bound);
       local = inetAddress("tcp", bound.address, bound.port);
     }
+    const end = () => void (file === null ? listener.stop(false) : file.close(() => listener.stop(false)));
     return {
       address: local,
       get refused() {
@@ -190,10 +197,10 @@ export const bun: Runtime = {
       interrupt: () => queue.interrupt(),
       async stop() {
         await turn();
-        listener.stop(false);
+        end();
       },
       close() {
-        listener.stop(false);
+        end();
         queue.close();
         return Promise.resolve();
       },

@@ -8,7 +8,8 @@ import { explain } from "./deno/errors.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { node } from "./node.ts";
 import { ignore, rejected } from "../src/promises.ts";
-import { bindPath, probeStream } from "./shared/socket_file.ts";
+import { probeByConnecting } from "./shared/probes.ts";
+import { bindPath, type SocketFile } from "./shared/socket_file.ts";
 import { localOf, resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { output } from "./shared/output.ts";
@@ -19,7 +20,11 @@ import { spawnThread } from "./shared/threads.ts";
 
 /** The part of Deno's API that is used here, so that the types of Deno are not needed to compile this. */
 interface DenoApi {
-  permissions: { querySync(permission: { name: "env"; variable: string } | { name: "ffi" }): { state: string } };
+  permissions: {
+    querySync(
+      permission: { name: "env"; variable: string } | { name: "net"; host: string } | { name: "ffi" },
+    ): { state: string };
+  };
   listen(
     options: { hostname: string; port: number; tcpBacklog: number; reusePort?: boolean } | { transport: "unix"; path: string },
   ): DenoListener;
@@ -73,7 +78,7 @@ export const deno: Runtime = {
       reusePortUdp: "Deno sets SO_REUSEADDR alone on a UDP socket, and the last one bound gets all datagrams",
       ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
       get unixDatagram() {
-        return Deno.permissions.querySync({ name: "ffi" }).state === "granted" || "start it with --allow-ffi";
+        return isGranted({ name: "ffi" }) || "start it with --allow-ffi";
       },
       tls: true,
       tlsKeyKinds: true,
@@ -88,9 +93,18 @@ export const deno: Runtime = {
     const { address, requestQueueSize, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     let listener: DenoListener;
+    let file: SocketFile | null = null;
     try {
       if ("path" in address) {
-        listener = await bindPath(options, probeStream, "listen", (path) => Deno.listen({ transport: "unix", path }));
+        ({ bound: listener, file } = await bindPath(options, {
+          syscall: "listen",
+          probe: probeStream,
+          unlinks: true,
+          // It may be limited to the server's path, as in `--allow-net=unix:/run/x.sock`; at a terminal Deno would ask for another.
+          mayBind: (path) => isGranted({ name: "net", host: `unix:${path}` }),
+          bind: (path) => Deno.listen({ transport: "unix", path }),
+          unbind: (listener) => listener.close(),
+        }));
       } else {
         const hostname = await resolveHost(address, options.addressFamily);
         const { allowReusePort: reusePort } = options;
@@ -99,7 +113,7 @@ export const deno: Runtime = {
     } catch (cause) {
       throw explain(cause, "listen", address);
     }
-    const local = toAddress(listener.addr);
+    const local = "path" in address ? address : toAddress(listener.addr);
     const shared = localOf(local);
     let accepting: Promise<void> | null = null;
     let closed = false;
@@ -120,10 +134,16 @@ export const deno: Runtime = {
         if (!closed) queue.fail(explain(cause, "accept", local));
       }
     };
-    const end = (): void => {
-      if (!closed) listener.close();
+    const end = async (): Promise<void> => {
       closed = true;
+      const close = async () => {
+        listener.close();
+        // An accept under way holds the address for a moment longer, and may have taken one.
+        await accepting;
+      };
+      await (file === null ? close() : file.close(close));
     };
+    let ended: Promise<void> | null = null;
     return {
       address: local,
       refused: 0,
@@ -143,15 +163,12 @@ export const deno: Runtime = {
           await Promise.race([accepting, turn()]);
           if (accepting !== null) break;
         }
-        end();
-        // It may have taken one meanwhile.
-        await accepting;
+        await (ended ??= end());
       },
       async close() {
-        end();
+        ended ??= end();
         queue.close();
-        // An accept under way holds the address for a moment longer.
-        await accepting;
+        await ended;
       },
       unref: () => listener.unref(),
       ref: () => listener.ref(),
@@ -186,7 +203,7 @@ export const deno: Runtime = {
   print: (text) => writeAll(encoder.encode(text)).catch(ignore),
   // Without the permission Deno would ask for it at a terminal, and throw elsewhere.
   environment(variable) {
-    if (Deno.permissions.querySync({ name: "env", variable }).state === "granted") return system.environment(variable);
+    if (isGranted({ name: "env", variable })) return system.environment(variable);
   },
   spawnThread,
   spawnProcess: (options) => spawnProcess(options, childCommand),
@@ -201,6 +218,17 @@ const encoder = new TextEncoder();
 
 async function writeAll(bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length;) written += await Deno.stderr.write(bytes.subarray(written));
+}
+
+function isGranted(permission: Parameters<DenoApi["permissions"]["querySync"]>[0]): boolean {
+  return Deno.permissions.querySync(permission).state === "granted";
+}
+
+/** Finds out whether somebody listens: unnoticed with foreign functions, else by connecting, as Deno's own sockets can do nothing else. */
+async function probeStream(path: string): Promise<string | null> {
+  if (!isGranted({ name: "ffi" })) return await probeByConnecting(path);
+  const { probe } = await import("./deno/unix_datagram.ts");
+  return await probe(path);
 }
 
 function toAddress(addr: DenoAddr): Address {

@@ -8,7 +8,8 @@ import { channel } from "./shared/channels.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { toBytes } from "../src/bytes.ts";
 import { ignore, rejected } from "../src/promises.ts";
-import { bindPath, probeStream } from "./shared/socket_file.ts";
+import { probeUnnoticed } from "./shared/probes.ts";
+import { bindPath, type SocketFile } from "./shared/socket_file.ts";
 import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -48,28 +49,35 @@ export const node: Runtime = {
       keepAliveInitialDelay: typeof keepAlive === "number" ? keepAlive : 0,
     });
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
-    // A Unix socket listens before its file is as it is to be.
     let local: Address = address;
     server.on("connection", (socket) => {
       const connection = accepted(socket, localOf(local));
       if (!queue.offer(connection)) connection.hold();
     });
-    const listening = new Promise<void>((resolve, reject) => {
-      server.once("listening", resolve);
-      server.once("error", (cause) => reject(toSocketError(cause, "listen", address)));
-    });
-    listening.catch(ignore);
+    const listen = (where: net.ListenOptions) =>
+      new Promise<void>((resolve, reject) => {
+        server.once("listening", resolve);
+        server.once("error", (cause) => reject(toSocketError(cause, "listen", address)));
+        server.listen(where);
+      });
+    let file: SocketFile | null = null;
     // Node empties the kernel's queue into ours, which does the bounding: a smaller one would only turn away bursts, and uncounted.
     const backlog = Math.max(511, requestQueueSize);
     if (fd !== null) {
-      server.listen({ fd, backlog });
+      await listen({ fd, backlog } as net.ListenOptions);
     } else if ("path" in address) {
-      await bindPath(options, probeStream, "listen", (path) => server.listen({ path, backlog }));
+      ({ file } = await bindPath(options, {
+        syscall: "listen",
+        probe: probeUnnoticed,
+        unlinks: true,
+        // Without a cluster's primary, which would bind it, and later.
+        bind: (path) => listen({ path, backlog, exclusive: true }),
+        unbind: () => void server.close(),
+      }));
     } else {
       const host = await resolveHost(address, options.addressFamily);
-      server.listen({ host, port: address.port, backlog, reusePort, ipv6Only });
+      await listen({ host, port: address.port, backlog, reusePort, ipv6Only });
     }
-    await listening;
     const bound = server.address();
     // An inherited Unix socket is not asked for its name.
     local = bound === null || typeof bound === "string" ? address : inetAddress("tcp", bound.address, bound.port);
@@ -78,6 +86,7 @@ export const node: Runtime = {
       throw wrongSocket(fd, address);
     }
     server.removeAllListeners("error");
+    const end = () => void (file === null ? server.close() : file.close(() => void server.close()));
     server.on("error", (cause) => queue.fail(toSocketError(cause, "accept", local)));
     return {
       address: local,
@@ -91,11 +100,11 @@ export const node: Runtime = {
       interrupt: () => queue.interrupt(),
       async stop() {
         await turn();
-        server.close();
+        end();
       },
       close() {
         // The address is free at once; the callback of close() would wait for the connections as well.
-        server.close();
+        end();
         queue.close();
         return Promise.resolve();
       },

@@ -14,7 +14,11 @@ export interface InetAddress {
 export interface UnixAddress {
   /** The transport that the address belongs to. */
   readonly transport: "unix" | "unixgram";
-  /** The path of the socket's file, or an abstract name; empty for a peer that has bound none. */
+  /**
+   * The path of the socket's file, or an abstract name; empty for a peer that has bound none. A byte that is no UTF-8 stands there as a
+   * lone surrogate, U+DC80 for 0x80 to U+DCFF for 0xFF, as in Python; given back, it is that byte again. Unix datagrams alone can have
+   * such paths.
+   */
   readonly path: string;
 }
 

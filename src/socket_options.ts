@@ -1,8 +1,7 @@
 import { type Address, formatAddress, ipFamily } from "./address.ts";
 import { SocketError, UnsupportedError } from "./errors.ts";
+import { encodePath, isEscaped, isUnpaired } from "./path_bytes.ts";
 import type { BindOptions, ListenOptions, Runtime, SocketOptions } from "./runtime.ts";
-
-const encoder = new TextEncoder();
 
 /** Checks what a listener is asked for, before anything is bound. */
 export function checkListenOptions(runtime: Runtime, options: ListenOptions): void {
@@ -39,7 +38,14 @@ export function checkPath(runtime: Runtime, address: Address): void {
   const { abstractNames, socketPathLength } = runtime.capabilities;
   if (path.startsWith("\0")) need(runtime, "an abstract name", abstractNames);
   else if (path.includes("\0")) throw new TypeError(`path must not contain a NUL, got ${JSON.stringify(path)}`);
-  const size = encoder.encode(path).length;
+  if (isUnpaired(path)) throw new TypeError(`path must be well-formed text, got ${JSON.stringify(path)}`);
+  if (address.transport === "unix" && isEscaped(path)) {
+    throw new UnsupportedError(
+      `a stream socket with a path that is no UTF-8 can't be had on ${runtime.name} here: its sockets take text alone; ` +
+        "use a path in UTF-8, or a Unix datagram socket",
+    );
+  }
+  const size = encodePath(path).length;
   if (size > socketPathLength) {
     const detail = `the path of a Unix socket has at most ${socketPathLength} bytes here, this one has ${size}; ` +
       "change to its directory and use a relative path, or choose a shorter one";

@@ -1,14 +1,5 @@
-import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
-import {
-  bindSystemSocket,
-  C,
-  encodeAddress,
-  ERRNO,
-  LIBRARIES,
-  type OpenSystemSocket,
-  systemError,
-} from "../shared/unix_datagram.ts";
+import { bindSystemSocket, C, ERRNO, LIBRARIES, type OpenSystemSocket, probeWith, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of `bun:ffi` that is used here. */
 interface Ffi {
@@ -29,6 +20,7 @@ interface Functions {
     fromLength: Uint32Array,
   ): number | bigint;
   sendto(fd: number, bytes: Uint8Array, size: number, flags: number, to: Uint8Array, toLength: number): number | bigint;
+  fchmod(fd: number, mode: number): number;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
   clock_gettime(clock: number, time: BigInt64Array): number;
@@ -51,6 +43,7 @@ export function load(): { libc: Functions; errno(): number } {
     connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
     recvfrom: { args: ["i32", "ptr", "u64", "i32", "ptr", "ptr"], returns: "i64_fast" },
     sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i64_fast" },
+    fchmod: { args: ["i32", "u32"], returns: "i32" },
     shutdown: { args: ["i32", "i32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
     clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
@@ -70,16 +63,10 @@ export function load(): { libc: Functions; errno(): number } {
   throw failure;
 }
 
-/** A probe that tells a live datagram socket from a stale file; `node:net` in Bun says ECONNREFUSED of both. */
+/** Finds out whether somebody has a socket's file open. */
 export function probe(path: string): Promise<string | null> {
   const { libc, errno } = load();
-  const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
-  if (fd < 0) return Promise.reject(new SocketError("EMFILE", { syscall: "socket" }));
-  const address = encodeAddress(path);
-  const failed = libc.connect(fd, address, address.length) < 0;
-  const code = failed ? systemError(-errno(), "connect", { transport: "unixgram", path }).code : null;
-  libc.close(fd);
-  return Promise.resolve(code);
+  return probeWith(libc, errno)(path);
 }
 
 /** Binds a Unix datagram socket. */
@@ -105,6 +92,9 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   return {
     bind(address) {
       return libc.bind(fd, address, address.length) < 0 ? -errno() : 0;
+    },
+    restrict(mode) {
+      libc.fchmod(fd, mode);
     },
     receive() {
       fromLength[0] = from.length;

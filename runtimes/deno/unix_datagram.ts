@@ -1,7 +1,9 @@
+import type { UnixAddress } from "../../src/address.ts";
 import { UnsupportedError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
-import { probeStream } from "../shared/socket_file.ts";
-import { bindSystemSocket, C, ERRNO, LIBRARIES, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+import { bindSystemSocket, C, ERRNO, LIBRARIES, type OpenSystemSocket, probeWith, systemError } from "../shared/unix_datagram.ts";
+import { fsPath } from "../shared/socket_path.ts";
+import { explain } from "./errors.ts";
 
 /** The part of Deno's API that is used here. */
 interface DenoApi {
@@ -19,8 +21,10 @@ interface Signature {
 interface Functions {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array, length: number): number;
+  connect(fd: number, address: Uint8Array, length: number): number;
   recvfrom(fd: number, buffer: Uint8Array, size: bigint, flags: number, from: Uint8Array, fromLength: Uint32Array): bigint;
   sendto(fd: number, bytes: Uint8Array, size: bigint, flags: number, to: Uint8Array, toLength: number): bigint;
+  fchmod(fd: number, mode: number): number;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
   clock_gettime(clock: number, time: BigInt64Array): number;
@@ -57,8 +61,10 @@ function load(): { libc: Functions; errno(): number } {
   const functions = {
     socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
     bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+    connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
     recvfrom: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
     sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
+    fchmod: { parameters: ["i32", "u32"], result: "i32" },
     shutdown: { parameters: ["i32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
@@ -79,12 +85,25 @@ function load(): { libc: Functions; errno(): number } {
   throw failure;
 }
 
+/** Finds out whether somebody has a socket's file open. */
+export function probe(path: string): Promise<string | null> {
+  const { libc, errno } = load();
+  return probeWith(libc, errno)(path);
+}
+
 /**
  * Binds a Unix datagram socket. Deno's own (`Deno.listenDatagram`) are of no use to a server: they can't send while they receive, and a
  * peer that takes nothing makes them deaf.
  */
-export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  return bindSystemSocket(options, openSystemSocket, probeStream);
+export async function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
+  const { path } = options.address as UnixAddress;
+  // Says so where it can't be done. An abstract name is bytes alone.
+  if (!path.startsWith("\0")) fsPath(path);
+  try {
+    return await bindSystemSocket(options, openSystemSocket, probe);
+  } catch (cause) {
+    throw explain(cause, "bind", options.address);
+  }
 }
 
 /** A socket by way of `Deno.dlopen`, polled by a thread of Deno's pool, which sleeps in poll(2) while there is nothing to receive. */
@@ -103,6 +122,9 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   return {
     bind(address) {
       return libc.bind(fd, address, address.length) < 0 ? -errno() : 0;
+    },
+    restrict(mode) {
+      libc.fchmod(fd, mode);
     },
     receive() {
       fromLength[0] = from.length;

@@ -1,6 +1,6 @@
 import { UnsupportedError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
-import { probeStream } from "../shared/socket_file.ts";
+import { probeUnnoticed } from "../shared/probes.ts";
 import { bindSystemSocket, C, ERRNO, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of `node:ffi` that is used here; the types of Node may be older than the module. */
@@ -24,6 +24,7 @@ interface Functions {
   bind(fd: number, address: bigint, length: number): number;
   recvmsg(fd: number, message: bigint, flags: number): number;
   sendmsg(fd: number, message: bigint, flags: number): number;
+  fchmod(fd: number, mode: number): number;
   close(fd: number): number;
   uv_handle_size(type: number): bigint;
   uv_poll_init(loop: bigint, handle: bigint, fd: number): number;
@@ -102,6 +103,7 @@ function load(): Bindings {
       // ssize_t, is -1 or a datagram's size: its lower half says as much, and is no BigInt.
       recvmsg: { arguments: ["i32", "u64", "i32"], return: "i32" },
       sendmsg: { arguments: ["i32", "u64", "i32"], return: "i32" },
+      fchmod: { arguments: ["i32", "u32"], return: "i32" },
       close: { arguments: ["i32"], return: "i32" },
       [ERRNO]: { arguments: [], return: "u64" },
       uv_handle_size: { arguments: ["i32"], return: "u64" },
@@ -121,7 +123,7 @@ function load(): Bindings {
 
 /** Binds a Unix datagram socket. */
 export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  return bindSystemSocket(options, openSystemSocket, probeStream);
+  return bindSystemSocket(options, openSystemSocket, probeUnnoticed);
 }
 
 /** A socket by way of `node:ffi`, polled by Node's own event loop. */
@@ -158,6 +160,9 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
   return {
     bind(address) {
       return libc.bind(fd, ffi.getRawPointer(address), address.length) < 0 ? -errno() : 0;
+    },
+    restrict(mode) {
+      libc.fchmod(fd, mode);
     },
     receive() {
       received.nameLength = from.length;

@@ -1,7 +1,11 @@
-import type { Address, UnixAddress } from "../../src/address.ts";
+import type { UnixAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
+import { encodePath } from "../../src/path_bytes.ts";
 import type { SocketOptions } from "../../src/runtime.ts";
-import { toSocketError } from "./translate.ts";
+import { canHold, setMode, withUmask } from "./file_mode.ts";
+import { attempt, codeOf, fsPath, inside, splitPath, uniqueName } from "./socket_path.ts";
+import { makeRoom, type Obstacle, type Probe } from "./stale_file.ts";
+import { systemCapabilities } from "./system_capabilities.ts";
 
 /**
  * The address to bind for one that leaves its name to the system: an abstract name on Linux (as autobind makes them, unix(7)), else
@@ -16,105 +20,239 @@ export function ephemeral(address: UnixAddress): UnixAddress {
   };
 }
 
-/** Finds out whether somebody has a socket file open; resolves with the code that connecting fails with, or `null`. */
-export type Probe = (path: string) => Promise<string | null>;
+/** How an adapter binds the path of a Unix socket. */
+export interface PathBinder<T> {
+  /** What to call the step in errors. */
+  readonly syscall: string;
+  /** Finds out whether an existing file is stale. */
+  readonly probe: Probe;
+  /** Binds; has done so before it returns, though it may tell only later whether that worked. */
+  bind(path: string): T | Promise<T>;
+  /** Closes what was bound. */
+  unbind(bound: T): void;
+  /**
+   * Whether the runtime removes the path by itself when the socket is closed, whatever is there by then. Such a socket is bound to a path of
+   * its own, which nobody else uses, and gets the one that clients know as a hard link, unless `mayBind` refuses that path.
+   */
+  readonly unlinks: boolean;
+  /** Whether the runtime's permissions allow to bind a path; all if it is missing. */
+  mayBind?(path: string): boolean;
+  /** Takes permissions away from the file that is going to be bound, before it is there. */
+  restrict?(mode: number): void;
+}
+
+/** What `bindPath` has bound; an abstract name has no file. */
+export interface BoundPath<T> {
+  readonly bound: T;
+  readonly file: SocketFile | null;
+}
 
 /**
- * Binds the path of a Unix socket: replaces a stale file if that is wanted, and gives the new one its permissions before anybody can
- * open it. Whatever else is in the way stays there and is `EADDRINUSE`.
- *
- * @param options What to bind.
- * @param probe Finds out whether an existing file is stale.
- * @param syscall What to call the step in errors.
- * @param bind Binds the path; must do so before it returns.
+ * Binds the path of a Unix socket: replaces a stale file if that is wanted, and gives the new one its permissions, before anybody can open
+ * it where the runtime allows. Whatever else is in the way stays there and is `EADDRINUSE`.
  */
-export async function bindPath<T>(options: SocketOptions, probe: Probe, syscall: string, bind: (path: string) => T): Promise<T> {
-  const { address } = options;
-  const { path } = address as UnixAddress;
-  if (path.startsWith("\0")) return bind(path);
+export async function bindPath<T>(options: SocketOptions, binder: PathBinder<T>): Promise<BoundPath<T>> {
+  const address = options.address as UnixAddress;
+  const { path } = address;
+  const { syscall, probe } = binder;
+  if (path.startsWith("\0")) return { bound: await binder.bind(path), file: null };
+  const obstacle: Obstacle = { address, syscall, probe, replace: options.allowReuseAddress, isOpenHere };
   try {
-    return await bindFile(options, path, probe, syscall, bind);
+    // Before anything is bound: mostly somebody has the path, or nobody.
+    await makeRoom(obstacle);
+    const room = binder.unlinks ? privateRoom(path) : null;
+    if (room === null || binder.mayBind?.(room.path) === false) return await bindDirectly(obstacle, options.mode, binder);
+    return await bindInside(room, obstacle, options.mode, binder);
   } catch (cause) {
-    // Of the steps around it: a directory that may not be searched, say.
-    throw toSocketError(cause, syscall, address);
+    const code = codeOf(cause);
+    // Of the steps around it: a directory that may not be searched, say. An error of the runtime's own is for its adapter to explain.
+    if (cause instanceof SocketError || code === undefined || !/^E[A-Z0-9]+$/.test(code)) throw cause;
+    throw new SocketError(code, { syscall, address, cause });
   }
 }
 
-async function bindFile<T>(
-  options: SocketOptions,
-  path: string,
-  probe: Probe,
-  syscall: string,
-  bind: (path: string) => T,
-): Promise<T> {
-  const { chmodSync, existsSync } = process.getBuiltinModule("node:fs");
+async function bindDirectly<T>(obstacle: Obstacle, mode: number, binder: PathBinder<T>): Promise<BoundPath<T>> {
+  const { address, syscall } = obstacle;
+  const { path } = address;
+  const { existsSync } = process.getBuiltinModule("node:fs");
   // libuv calls it EACCES, as Windows does.
-  if (!existsSync(process.getBuiltinModule("node:path").dirname(path))) {
-    throw new SocketError("ENOENT", { syscall, address: options.address });
-  }
-  await makeRoom(options, path, probe, syscall);
-  let umask: number | null = null;
-  try {
-    // The process's own, but nothing else of this program runs before it is set back.
-    umask = process.umask(0o777 & ~options.mode);
-  } catch {
-    // A worker thread may not set it, nor may Deno without --allow-sys: the file has the process's own for a moment.
-  }
-  try {
-    const bound = bind(path);
-    if (umask === null) chmodSync(path, options.mode);
-    return bound;
-  } finally {
-    if (umask !== null) process.umask(umask);
-  }
-}
-
-/** The file of a socket that has been bound, for those that remove it themselves. */
-export class SocketFile {
-  #path: string;
-  #inode: number | null;
-
-  /** @param address The address that has been bound. */
-  constructor(address: Address) {
-    this.#path = (address as UnixAddress).path;
-    this.#inode = this.#path.startsWith("\0") ? null : socketInode(this.#path);
-  }
-
-  /** Removes it, unless another has taken its place. */
-  remove(): void {
-    if (this.#inode === null || socketInode(this.#path) !== this.#inode) return;
-    this.#inode = null;
+  if (!existsSync(fsPath(splitPath(path).directory))) throw new SocketError("ENOENT", { syscall, address });
+  for (;;) {
+    let bound: T;
+    let binding: T | Promise<T>;
+    const bind = () => binding = binder.bind(path);
     try {
-      process.getBuiltinModule("node:fs").unlinkSync(this.#path);
-    } catch {
-      // Gone, or the directory is not ours to change any more: nothing that could be done about it.
+      binder.restrict?.(mode);
+      if (!withUmask(mode, bind)) bind();
+      bound = await binding!;
+    } catch (cause) {
+      if (codeOf(cause) !== "EADDRINUSE") throw cause;
+      // Somebody was faster.
+      await makeRoom(obstacle);
+      continue;
+    }
+    try {
+      setMode(path, mode, address);
+      return { bound, file: new SocketFile(path, path, binder.unlinks) };
+    } catch (cause) {
+      binder.unbind(bound);
+      if (!binder.unlinks) attempt(() => process.getBuiltinModule("node:fs").unlinkSync(fsPath(path)));
+      throw cause;
     }
   }
 }
 
-/** A probe by way of `node:net`, which all runtimes have. */
-export function probeStream(path: string): Promise<string | null> {
-  return new Promise((resolve) => {
-    const socket = process.getBuiltinModule("node:net").connect({ path });
-    socket.on("connect", () => {
-      socket.destroy();
-      resolve(null);
+/** A directory that nobody else can search, and the path to bind in it. */
+interface PrivateRoom {
+  readonly directory: string;
+  readonly path: string;
+}
+
+/** Where to bind a socket first, beside its path; `null` when there is no path short enough. */
+function privateRoom(path: string): PrivateRoom | null {
+  const { directory, name } = splitPath(path);
+  const id = uniqueName();
+  const room = inside(directory, `.${id}`);
+  // With the name if there is room for it: ss(8) and lsof(8) show this path. Never the name alone, which the runtime removes there when it
+  // closes: then the room is gone, and a link in its place might lead to a directory that has a file of that name.
+  for (const own of [`${name}.${id}`, id]) {
+    const inner = inside(room, own);
+    if (encodePath(inner).length <= systemCapabilities().socketPathLength) return { directory: room, path: inner };
+  }
+  return null;
+}
+
+async function bindInside<T>(room: PrivateRoom, obstacle: Obstacle, mode: number, binder: PathBinder<T>): Promise<BoundPath<T>> {
+  const { mkdirSync, rmdirSync, unlinkSync } = process.getBuiltinModule("node:fs");
+  const { path } = obstacle.address;
+  mkdirSync(fsPath(room.directory), 0o700);
+  let bound: { value: T } | null = null;
+  try {
+    let binding: T | Promise<T>;
+    const bind = () => binding = binder.bind(room.path);
+    // The umask is the whole process's, and other threads make files too; in here the file has time to get its mode.
+    if (canHold() || !withUmask(mode, bind)) bind();
+    bound = { value: await binding! };
+    setMode(room.path, mode, obstacle.address);
+    const file = new SocketFile(path, room.path, false);
+    while (!link(room.path, path)) await makeRoom(obstacle);
+    file.keep();
+    return { bound: bound.value, file };
+  } catch (cause) {
+    if (bound !== null) binder.unbind(bound.value);
+    throw cause;
+  } finally {
+    attempt(() => unlinkSync(fsPath(room.path)));
+    attempt(() => rmdirSync(fsPath(room.directory)));
+  }
+}
+
+/** Gives a file a second path; false when there is a file already. */
+function link(from: string, to: string): boolean {
+  const { linkSync, lstatSync, renameSync } = process.getBuiltinModule("node:fs");
+  try {
+    linkSync(fsPath(from), fsPath(to));
+    return true;
+  } catch (cause) {
+    const code = codeOf(cause);
+    if (code === "EEXIST") return false;
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw cause;
+  }
+  // A file system without hard links. A rename would replace what another has put there since.
+  if (lstatSync(fsPath(to), { throwIfNoEntry: false }) !== undefined) return false;
+  renameSync(fsPath(from), fsPath(to));
+  return true;
+}
+
+/** The files of the sockets that are open in this thread. */
+const openFiles = new Set<SocketFile>();
+let watchesExit = false;
+
+/** Whether a path leads to the file of a socket that is open in this thread. */
+function isOpenHere(path: string): boolean {
+  for (const file of openFiles) if (file.isAt(path)) return true;
+  return false;
+}
+
+/** The file of a socket that has been bound. */
+export class SocketFile {
+  #path: string;
+  #device: bigint;
+  #inode: bigint;
+  #runtimeUnlinks: boolean;
+
+  /**
+   * @param path The path that clients know.
+   * @param madeAt Where the file is now.
+   * @param runtimeUnlinks Whether the runtime removes that path by itself when it closes the socket.
+   */
+  constructor(path: string, madeAt: string, runtimeUnlinks: boolean) {
+    const stat = process.getBuiltinModule("node:fs").lstatSync(fsPath(madeAt), { bigint: true });
+    this.#path = path;
+    this.#device = stat.dev;
+    this.#inode = stat.ino;
+    this.#runtimeUnlinks = runtimeUnlinks;
+    if (path === madeAt) this.keep();
+  }
+
+  /** From now on the file is at its path, and is removed when the program ends. */
+  keep(): void {
+    openFiles.add(this);
+    if (watchesExit) return;
+    watchesExit = true;
+    process.on("exit", () => {
+      for (const file of openFiles) file.remove();
     });
-    socket.on("error", (error: Error & { code?: string }) => resolve(error.code ?? "EIO"));
-  });
+  }
+
+  /**
+   * Whether a path leads to this file. The inode's number is enough as long as the socket is open, which holds the inode: the number isn't
+   * given to another file before it is closed.
+   */
+  isAt(path: string): boolean {
+    try {
+      const stat = process.getBuiltinModule("node:fs").lstatSync(fsPath(path), { bigint: true, throwIfNoEntry: false });
+      return stat?.ino === this.#inode && stat.dev === this.#device;
+    } catch {
+      // In a directory that can't be searched any more.
+      return false;
+    }
+  }
+
+  /** Removes it, unless another has taken its place; while the socket is open, so that nobody takes the file for a stale one. */
+  remove(): void {
+    if (!openFiles.delete(this)) return;
+    attempt(() => {
+      if (this.isAt(this.#path)) process.getBuiltinModule("node:fs").unlinkSync(fsPath(this.#path));
+    });
+  }
+
+  /** Removes the file and closes the socket by way of the runtime, which must not remove what has taken the file's place. */
+  close(closeSocket: () => void | Promise<void>): void | Promise<void> {
+    if (!this.#runtimeUnlinks) {
+      this.remove();
+      return closeSocket();
+    }
+    openFiles.delete(this);
+    const putBack = this.isAt(this.#path) ? () => {} : moveAside(this.#path);
+    const closing = closeSocket();
+    if (closing === undefined) return putBack();
+    return closing.finally(putBack);
+  }
 }
 
-async function makeRoom(options: SocketOptions, path: string, probe: Probe, syscall: string): Promise<void> {
-  const inode = socketInode(path);
-  if (inode === null || !options.allowReuseAddress) return;
-  // connect(2): ECONNREFUSED when nobody has the file open. Anything else, as EPROTOTYPE from a socket of another type, is a sign of life.
-  if (await probe(path) !== "ECONNREFUSED") throw new SocketError("EADDRINUSE", { syscall, address: options.address });
-  // Another server may have replaced it meanwhile.
-  if (socketInode(path) === inode) process.getBuiltinModule("node:fs").unlinkSync(path);
-}
-
-/** The inode of a socket's file; `null` when there is none, or a file of another kind. */
-function socketInode(path: string): number | null {
-  const stat = process.getBuiltinModule("node:fs").lstatSync(path, { throwIfNoEntry: false });
-  return stat?.isSocket() ? stat.ino : null;
+/** Moves a file away, if there is one; the result moves it back, unless another is there by then. */
+function moveAside(path: string): () => void {
+  const { renameSync } = process.getBuiltinModule("node:fs");
+  const aside = inside(splitPath(path).directory, `.${uniqueName()}`);
+  try {
+    renameSync(fsPath(path), fsPath(aside));
+  } catch {
+    // None there, or the system protects it, from the runtime too.
+    return () => {};
+  }
+  return () =>
+    attempt(() => {
+      if (link(aside, path)) attempt(() => process.getBuiltinModule("node:fs").unlinkSync(fsPath(aside)));
+    });
 }

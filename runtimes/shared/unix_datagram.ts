@@ -1,8 +1,10 @@
 import type { UnixAddress } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagram, RawDatagramSocket } from "../../src/runtime.ts";
+import { decodePath, encodePath } from "../../src/path_bytes.ts";
 import { rejected } from "../../src/promises.ts";
-import { bindPath, ephemeral, type Probe, SocketFile } from "./socket_file.ts";
+import { bindPath, ephemeral, type SocketFile } from "./socket_file.ts";
+import type { Probe } from "./stale_file.ts";
 import { closedError } from "./translate.ts";
 
 const MACOS = process.platform === "darwin";
@@ -38,6 +40,8 @@ export const ERRNO = MACOS ? "__error" : "__errno_location";
 /** A datagram socket of the operating system as foreign functions reach it. Results below 0 are errors: the negated errno. */
 export interface SystemSocket {
   bind(address: Uint8Array): number;
+  /** Sets the permissions that the file gets from bind(), where the system lets it: on Linux, less those of the umask. */
+  restrict(mode: number): void;
   /** Receives into the buffer and the sender's address into `from`, without waiting. */
   receive(): number;
   /** The length of the address that `receive()` has filled in. */
@@ -62,15 +66,47 @@ export async function bindSystemSocket(options: BindOptions, open: OpenSystemSoc
   const from = new Uint8Array(ADDRESS_SIZE);
   const system = open(buffer, from);
   try {
-    await bindPath({ ...options, address }, probe, "bind", (path) => {
-      const result = system.bind(encodeAddress(path));
-      if (result < 0) throw systemError(result, "bind", address);
+    const { file } = await bindPath({ ...options, address }, {
+      syscall: "bind",
+      probe,
+      // Its path is where peers reply to, so it is bound there and nowhere else.
+      unlinks: false,
+      restrict: (mode) => system.restrict(mode),
+      bind(path) {
+        const result = system.bind(encodeAddress(path));
+        if (result < 0) throw systemError(result, "bind", address);
+      },
+      // Closed below.
+      unbind() {},
     });
+    return new UnixDatagramSocket(system, address, file, buffer, from);
   } catch (error) {
     await system.close();
     throw error;
   }
-  return new UnixDatagramSocket(system, address, buffer, from);
+}
+
+/** The part of the C library that it takes to look for a peer. */
+interface ProbeFunctions {
+  socket(domain: number, type: number, protocol: number): number;
+  connect(fd: number, address: Uint8Array, length: number): number;
+  close(fd: number): number;
+}
+
+/**
+ * A probe that nobody notices: a datagram socket connects without a word to its peer, and is told EPROTOTYPE where a socket of another type
+ * is, ECONNREFUSED where none is.
+ */
+export function probeWith(libc: ProbeFunctions, errno: () => number): Probe {
+  return (path) => {
+    const address: UnixAddress = { transport: "unixgram", path };
+    const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0);
+    if (fd < 0) return Promise.reject(systemError(-errno(), "socket", address));
+    const bytes = encodeAddress(path);
+    const code = libc.connect(fd, bytes, bytes.length) < 0 ? systemError(-errno(), "connect", address).code : null;
+    libc.close(fd);
+    return Promise.resolve(code);
+  };
 }
 
 class UnixDatagramSocket implements RawDatagramSocket {
@@ -79,7 +115,7 @@ class UnixDatagramSocket implements RawDatagramSocket {
   readonly dropped = 0;
   readonly queued = 0;
   #system: SystemSocket;
-  #file: SocketFile;
+  #file: SocketFile | null;
   #buffer: Uint8Array;
   #from: Uint8Array;
   #waiter: PromiseWithResolvers<RawDatagram | null> | null = null;
@@ -90,10 +126,10 @@ class UnixDatagramSocket implements RawDatagramSocket {
   #sender: { bytes: Uint8Array; address: UnixAddress } | null = null;
   #receiver: { path: string; bytes: Uint8Array } | null = null;
 
-  constructor(system: SystemSocket, address: UnixAddress, buffer: Uint8Array, from: Uint8Array) {
+  constructor(system: SystemSocket, address: UnixAddress, file: SocketFile | null, buffer: Uint8Array, from: Uint8Array) {
     this.#system = system;
     this.address = address;
-    this.#file = new SocketFile(address);
+    this.#file = file;
     this.#buffer = buffer;
     this.#from = from;
   }
@@ -135,9 +171,10 @@ class UnixDatagramSocket implements RawDatagramSocket {
 
   close(): Promise<void> {
     if (this.#closed !== null) return this.#closed;
+    // First, while the socket is open.
+    this.#file?.remove();
     this.#closed = this.#system.close();
     this.interrupt();
-    this.#file.remove();
     return this.#closed;
   }
 
@@ -187,7 +224,7 @@ class UnixDatagramSocket implements RawDatagramSocket {
     const from = this.#from;
     const last = this.#sender;
     if (last !== null && last.bytes.length === length && startsWith(from, last.bytes)) return last.address;
-    const path = decodePath(from.subarray(0, length));
+    const path = decodeAddress(from.subarray(0, length));
     if (path === "") return null;
     this.#sender = { bytes: from.slice(0, length), address: { transport: "unixgram", path } };
     return this.#sender.address;
@@ -202,7 +239,7 @@ function startsWith(bytes: Uint8Array, start: Uint8Array): boolean {
 
 /** A path as `struct sockaddr_un`. */
 export function encodeAddress(path: string): Uint8Array {
-  const name = new TextEncoder().encode(path);
+  const name = encodePath(path);
   // The file's path ends with a NUL; an abstract name is as long as it is (unix(7)).
   const bytes = new Uint8Array(PATH_OFFSET + name.length + (path.startsWith("\0") ? 0 : 1));
   if (MACOS) bytes.set([bytes.length, AF_UNIX]);
@@ -211,10 +248,10 @@ export function encodeAddress(path: string): Uint8Array {
   return bytes;
 }
 
-function decodePath(address: Uint8Array): string {
+function decodeAddress(address: Uint8Array): string {
   const name = address.subarray(PATH_OFFSET);
   const end = name[0] === 0 && !MACOS ? name.length : name.indexOf(0);
-  return new TextDecoder().decode(end === -1 ? name : name.subarray(0, end));
+  return decodePath(end === -1 ? name : name.subarray(0, end));
 }
 
 /** The negated errno that a system call ended with. */

@@ -1,5 +1,5 @@
 /** What becomes of a Unix socket's file, on stream and datagram servers. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   BaseRequestHandler,
   bind,
@@ -11,11 +11,29 @@ import {
   UnixStreamServer,
   type UnixStreamServerOptions,
 } from "@sockets/server";
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Worker } from "node:worker_threads";
+import { setMode } from "../../runtimes/shared/file_mode.ts";
+import { Program } from "../interop/programs.ts";
 import { freshPath } from "./adapters.ts";
+import { commandFor } from "./children.ts";
 import { PerlClient } from "./datagram_clients.ts";
 
 const runtime = getRuntime();
@@ -40,6 +58,21 @@ function cases(transport: "unix" | "unixgram"): void {
     assert(lstatSync(path).isSocket());
   }
 
+  /** Leaves files behind in a new directory, as many killed servers do. */
+  function leaveStaleFiles(count: number): { directory: string; paths: string[] } {
+    const directory = mkdtempSync(join(tmpdir(), "sockets-"));
+    const paths = Array.from({ length: count }, (_, i) => join(directory, `s${i}`));
+    const program = "use Socket; for (@ARGV) { socket(my $s, AF_UNIX, " +
+      (transport === "unix" ? "SOCK_STREAM" : "SOCK_DGRAM") + ", 0); bind($s, pack_sockaddr_un($_)) or die $! }";
+    execFileSync("perl", ["-e", program, ...paths]);
+    return { directory, paths };
+  }
+
+  function launchServer(): Program {
+    const [binary, ...args] = commandFor(new URL("programs/unix_server.ts", import.meta.url));
+    return new Program(binary!, args);
+  }
+
   it("the file has the permissions of `mode`, 0o600 by default, and is gone after serverClose", async () => {
     for (const [mode, expected] of [[undefined, 0o600], [0o660, 0o660], [0o666, 0o666]] as const) {
       const path = freshPath();
@@ -52,6 +85,150 @@ function cases(transport: "unix" | "unixgram"): void {
       await server.serverClose();
       assert(!existsSync(path));
     }
+  });
+
+  it("in a worker thread too", async () => {
+    for (const mode of [0o600, 0o666]) {
+      const path = freshPath();
+      const worker = new Worker(new URL("handlers/unix_worker.ts", import.meta.url), { workerData: { transport, path, mode } });
+      const exited = once(worker, "exit");
+      const [found] = await once(worker, "message");
+      assertEquals(found, mode);
+      await exited;
+      assert(!existsSync(path));
+    }
+  });
+
+  it("there is nothing beside the file, neither before serverClose nor after", async () => {
+    const { directory, paths: [path] } = leaveStaleFiles(1);
+    for (const left of [["s0"], []]) {
+      assertEquals(readdirSync(directory), left);
+      const server = make(path!);
+      await server.activate();
+      assertEquals(readdirSync(directory), ["s0"]);
+      assertEquals(server.serverAddress, { transport, path: path! });
+      await server.serverClose();
+      assertEquals(readdirSync(directory), []);
+    }
+    rmSync(directory, { recursive: true });
+  });
+
+  it("serverClose leaves alone what has taken the file's place: another server's, an ordinary file, a directory, a link", async () => {
+    const path = freshPath();
+    const served = async () => {
+      const server = make(path);
+      await server.activate();
+      return server;
+    };
+    let old = await served();
+    rmSync(path);
+    const other = await served();
+    const { ino } = lstatSync(path);
+    await old.serverClose();
+    assertEquals(lstatSync(path).ino, ino);
+    assertEquals(await code(make(path)), "EADDRINUSE");
+    // One that was moved away is not looked for.
+    renameSync(path, `${path}-moved`);
+    writeFileSync(path, "precious");
+    await other.serverClose();
+    assertEquals(readFileSync(path, "utf8"), "precious");
+    assert(lstatSync(`${path}-moved`).isSocket());
+    rmSync(`${path}-moved`);
+    for (const take of [() => mkdirSync(path), () => symlinkSync("nowhere", path)]) {
+      rmSync(path);
+      old = await served();
+      rmSync(path);
+      take();
+      await old.serverClose();
+      assert(!lstatSync(path).isSocket());
+      if (lstatSync(path).isDirectory()) rmSync(path, { recursive: true });
+      else rmSync(path);
+      writeFileSync(path, "");
+    }
+    rmSync(path);
+  });
+
+  it("a program that ends without serverClose leaves no file behind", async () => {
+    const path = freshPath();
+    const program = launchServer();
+    assertEquals(await program.line(), "ready");
+    program.send(`activate ${transport} ${path} ${0o600}\n`);
+    assertEquals(await program.line(), "bound");
+    program.send("exit\n");
+    assertEquals(await program.exited, 0);
+    assert(!existsSync(path));
+  });
+
+  it("mode is never set through a link, nor on another's file", () => {
+    const path = freshPath();
+    const victim = freshPath();
+    writeFileSync(victim, "", { mode: 0o600 });
+    symlinkSync(victim, path);
+    assertThrows(() => setMode(path, 0o666, { transport, path }), SocketError, "replaced");
+    assertThrows(() => setMode(victim, 0o666, { transport, path }), SocketError, "replaced");
+    assertEquals(lstatSync(victim).mode & 0o777, 0o600);
+    for (const file of [path, victim]) rmSync(file);
+  });
+
+  it("of ten that start at once over a stale file exactly one wins, fifty times", async () => {
+    const { directory, paths } = leaveStaleFiles(50);
+    for (const path of paths) {
+      const servers = Array.from({ length: 10 }, () => make(path));
+      const results = await Promise.all(servers.map((server) => server.activate().then(() => "bound", ({ code }) => code)));
+      assertEquals(results.toSorted(), [...Array(9).fill("EADDRINUSE"), "bound"]);
+      const winner = servers[results.indexOf("bound")]!;
+      assertEquals(await code(make(path)), "EADDRINUSE");
+      await winner.serverClose();
+    }
+    assertEquals(readdirSync(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
+  it("of six processes that start at once over a stale file exactly one wins, fifty times", async () => {
+    const { directory, paths } = leaveStaleFiles(50);
+    const programs = Array.from({ length: 6 }, launchServer);
+    for (const program of programs) assertEquals(await program.line(), "ready");
+    for (const path of paths) {
+      for (const program of programs) program.send(`activate ${transport} ${path} ${0o600}\n`);
+      const results = await Promise.all(programs.map(async (program) => (await program.line()).split(" ")[0]!));
+      assertEquals(results.toSorted(), [...Array(5).fill("EADDRINUSE"), "bound"]);
+      const winner = programs[results.indexOf("bound")]!;
+      winner.send("close\n");
+      assertEquals(await winner.line(), "closed");
+    }
+    for (const program of programs) program.send("exit\n");
+    for (const program of programs) assertEquals(await program.exited, 0);
+    assertEquals(readdirSync(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
+  it("a lock that a killed server has left behind is broken", async () => {
+    const { directory, paths: [path] } = leaveStaleFiles(1);
+    mkdirSync(`${directory}/.s0.lock/dead`, { recursive: true });
+    const server = make(path!);
+    await server.activate();
+    assertEquals(readdirSync(directory), ["s0"]);
+    await server.serverClose();
+    rmSync(directory, { recursive: true });
+  });
+
+  it("a server that listens doesn't notice those that look whether it does", async () => {
+    const path = freshPath();
+    let connections = 0;
+    const foreign = createServer((socket) => {
+      connections++;
+      socket.on("error", () => {});
+    });
+    foreign.listen(path);
+    await once(foreign, "listening");
+    for (let i = 0; i < 5; i++) assertEquals(await code(make(path)), "EADDRINUSE");
+    // Connections come in order: what the servers had made would have come before this one.
+    const seen = once(foreign, "connection");
+    const client = await connect({ transport: "unix", path });
+    await seen;
+    assertEquals(connections, 1);
+    await client.close();
+    foreign.close();
   });
 
   it("a stale file is replaced, unless allowReuseAddress is off", async () => {
