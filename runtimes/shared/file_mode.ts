@@ -29,7 +29,11 @@ export function withUmask(mode: number, bind: () => void): boolean {
 
 /** Whether a file can be held by a descriptor and changed through that, whatever becomes of its path: on Linux, but for Deno's sandbox. */
 export function canHold(): boolean {
-  return process.platform === "linux" && process.getBuiltinModule("node:fs").existsSync("/proc/self/fd");
+  try {
+    return process.platform === "linux" && process.getBuiltinModule("node:fs").existsSync("/proc/self/fd");
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -48,7 +52,7 @@ export function setMode(path: string, mode: number, address: Address): void {
   throw refused(
     address,
     `mode 0o${mode.toString(8)} can't be set safely, as others may write to ${open} and could put a link in the file's place; ` +
-      "use a directory that belongs to the server, or start Deno with --allow-sys=umask",
+      "use a directory that belongs to the server, or start Deno with --allow-sys",
   );
 }
 

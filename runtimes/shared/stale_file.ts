@@ -9,6 +9,14 @@ export type Probe = (path: string) => Promise<string | null>;
 const LOCK_POLL_MS = 10;
 /** After so long the holder of a lock is taken for dead. Being wrong costs it its turn and no more: see `takeAway`. */
 const LOCK_TIMEOUT_MS = 1000;
+/** After so long without the lock a server gives up: something is there that it can't remove. */
+const LOCK_PATIENCE_MS = 10_000;
+
+/**
+ * A file younger than this is not taken for stale yet: between bind(2) and listen(2) a stream socket refuses those who connect, as a dead one
+ * does.
+ */
+const MIN_AGE_MS = 100;
 
 /** What stands between a server and its path. */
 export interface Obstacle {
@@ -44,9 +52,12 @@ async function isStale({ address, syscall, replace, probe, isOpenHere }: Obstacl
     if (stat === undefined) return false;
     if (!stat.isSocket() || !replace || isOpenHere(path)) throw inUse();
     const code = await probe(path);
-    // Nobody has the file open (connect(2)). Anything else, as EPROTOTYPE from a socket of another type, is a sign of life.
-    if (code === "ECONNREFUSED") return true;
-    if (code !== "ENOENT") throw inUse();
+    // ECONNREFUSED: nobody has the file open (connect(2)). Anything else, as EPROTOTYPE from a socket of another type, is a sign of life.
+    if (code !== "ECONNREFUSED" && code !== "ENOENT") throw inUse();
+    const age = Date.now() - stat.mtimeMs;
+    // A clock that was set back makes no file young.
+    if (code === "ECONNREFUSED" && (age < 0 || age >= MIN_AGE_MS)) return true;
+    if (code === "ECONNREFUSED") await sleep(MIN_AGE_MS - age);
   }
 }
 
@@ -59,7 +70,7 @@ async function takeAway(obstacle: Obstacle): Promise<void> {
   const holder = uniqueName();
   const made = inside(directory, `.${holder}`);
   const held = inside(lock, holder);
-  const stale = inside(held, "stale");
+  const stale = staleIn(held, holder);
   try {
     mkdirSync(fsPath(made));
     mkdirSync(fsPath(inside(made, holder)));
@@ -82,6 +93,7 @@ async function acquire(obstacle: Obstacle, made: string, lock: string): Promise<
   const { renameSync, readdirSync, rmdirSync, unlinkSync } = process.getBuiltinModule("node:fs");
   let holder: string | undefined;
   let since = 0;
+  const deadline = performance.now() + LOCK_PATIENCE_MS;
   for (;;) {
     try {
       // An empty directory is replaced (rename(2)): what is left of a lock that was broken or given back.
@@ -91,27 +103,47 @@ async function acquire(obstacle: Obstacle, made: string, lock: string): Promise<
       const code = codeOf(cause);
       if (code !== "ENOTEMPTY" && code !== "EEXIST") throw cause;
     }
-    const found = list(readdirSync, lock);
+    const found = holderOf(readdirSync, lock);
     if (found !== holder) {
       holder = found;
       since = performance.now();
     }
     if (holder !== undefined && performance.now() - since > LOCK_TIMEOUT_MS) {
       const held = inside(lock, holder);
-      attempt(() => unlinkSync(fsPath(inside(held, "stale"))));
+      attempt(() => unlinkSync(fsPath(staleIn(held, holder!))));
       attempt(() => rmdirSync(fsPath(held)));
       holder = undefined;
     }
-    await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
+    if (performance.now() > deadline) {
+      const { address, syscall } = obstacle;
+      throw new SocketError(
+        "EADDRINUSE",
+        { syscall, address },
+        `a stale file is there, and the lock to remove it under, ${lock}, is held`,
+      );
+    }
+    await sleep(LOCK_POLL_MS);
     if (!await isStale(obstacle)) return false;
   }
 }
 
+/**
+ * Where the holder of a lock moves the stale file. No other directory has a file of that name: where others may write, a link in the
+ * holder's place could lead anywhere.
+ */
+function staleIn(held: string, holder: string): string {
+  return inside(held, `stale-socket.${holder}`);
+}
+
 /** Who holds a lock. */
-function list(readdirSync: typeof import("node:fs").readdirSync, lock: string): string | undefined {
+function holderOf(readdirSync: typeof import("node:fs").readdirSync, lock: string): string | undefined {
   try {
     return readdirSync(fsPath(lock))[0];
   } catch {
     // Given back just now.
   }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -43,7 +43,7 @@ for (const transport of ["unix", "unixgram"] as const) {
 }
 
 function cases(transport: "unix" | "unixgram"): void {
-  const it = (name: string, body: () => Promise<void>) => void test(`${runtime.name} ${transport} files: ${name}`, body);
+  const it = (name: string, body: () => void | Promise<void>) => void test(`${runtime.name} ${transport} files: ${name}`, body);
   const make = (path: string, options: UnixStreamServerOptions = {}) => {
     const Server = (transport === "unix" ? UnixStreamServer : UnixDatagramServer) as unknown as typeof UnixStreamServer;
     return new Server({ transport, path }, BaseRequestHandler, options);
@@ -204,7 +204,13 @@ function cases(transport: "unix" | "unixgram"): void {
 
   it("a lock that a killed server has left behind is broken", async () => {
     const { directory, paths: [path] } = leaveStaleFiles(1);
-    mkdirSync(`${directory}/.s0.lock/dead`, { recursive: true });
+    mkdirSync(`${directory}/.s0.lock/0badcafe`, { recursive: true });
+    renameSync(path!, `${directory}/.s0.lock/0badcafe/stale-socket.0badcafe`);
+    execFileSync("perl", [
+      "-e",
+      "use Socket; socket(my $s, AF_UNIX, SOCK_DGRAM, 0); bind($s, pack_sockaddr_un($ARGV[0])) or die",
+      path!,
+    ]);
     const server = make(path!);
     await server.activate();
     assertEquals(readdirSync(directory), ["s0"]);
