@@ -4,10 +4,11 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { bind, connect, formatAddress, getRuntime, parseAddress } from "@sockets/server";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { commandFor } from "../conformance/children.ts";
 import { Program, withFolder } from "../interop/programs.ts";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -93,4 +94,53 @@ async function talk(name: string, where: string, program: Program): Promise<void
   }
   const latin1 = String.fromCharCode(...answer);
   assert(latin1.startsWith(heard), `${formatAddress(address)} says ${JSON.stringify(latin1)}`);
+}
+
+for (const [name, net] of isDeno ? [["that of its path", true], ["all of it", false]] as const : []) {
+  test(`deno: a Unix socket with --allow-net (${name}), in a folder of its own and in one that others may write`, () =>
+    withFolder(async (folder) => {
+      const [deno, ...command] = commandFor(new URL("../conformance/programs/unix_server.ts", import.meta.url));
+      const path = join(folder, "s");
+      const flags = [
+        "--no-prompt",
+        net ? `--allow-net=unix:${path}` : "--allow-net",
+        `--allow-read=${fileURLToPath(new URL("../..", import.meta.url))},${folder}`,
+        `--allow-write=${folder}`,
+      ];
+      const start = async (mode: number, more: string[] = []) => {
+        const program = new Program(deno!, command.flatMap((word) => word === "-A" ? [...flags, ...more] : [word]));
+        assertEquals(await program.line(), "ready");
+        program.send(`activate unix ${path} ${mode}\n`);
+        return { program, answer: await program.line() };
+      };
+      const close = async (program: Program) => {
+        program.send("close\n");
+        assertEquals(await program.line(), "closed");
+        program.end();
+        assertEquals(await program.exited, 0);
+      };
+      for (const mode of [0o600, 0o666]) {
+        const { program, answer } = await start(mode);
+        assertEquals(answer, "bound");
+        assertEquals(lstatSync(path).mode & 0o777, mode);
+        assertEquals(readdirSync(folder), ["s"]);
+        // Another file in its place is left alone.
+        rmSync(path);
+        writeFileSync(path, "precious");
+        await close(program);
+        assertEquals(readFileSync(path, "utf8"), "precious");
+        rmSync(path);
+      }
+      chmodSync(folder, 0o777);
+      const refused = await start(0o666);
+      assert(refused.answer.startsWith("EACCES") && refused.answer.includes("--allow-sys"), refused.answer);
+      assertEquals(readdirSync(folder), []);
+      refused.program.end();
+      assertEquals(await refused.program.exited, 0);
+      const allowed = await start(0o666, ["--allow-sys"]);
+      assertEquals(allowed.answer, "bound");
+      assertEquals(lstatSync(path).mode & 0o777, 0o666);
+      await close(allowed.program);
+      assertEquals(readdirSync(folder), []);
+    }));
 }
