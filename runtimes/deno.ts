@@ -183,7 +183,8 @@ export const deno: Runtime = {
           ? { transport: "unix", path: address.path }
           : { hostname: address.hostname, port: address.port, signal },
       );
-      const connection = new DenoConnection(conn, null);
+      // The socket would tell the path that a server has bound beside its own.
+      const connection = new DenoConnection(conn, null, "path" in address ? address : null);
       if (noDelay) connection.setNoDelay(true);
       return connection;
     } catch (cause) {
@@ -278,11 +279,11 @@ class DenoConnection implements RawConnection {
   #gone = false;
   #error: SocketError | null = null;
 
-  /** `local` is the address of this side; `null` to ask the socket. */
-  constructor(conn: DenoConn, local: Address | null) {
+  /** `local` is the address of this side, and `remote` that of the other; `null` to ask the socket. */
+  constructor(conn: DenoConn, local: Address | null, remote: Address | null = null) {
     this.#conn = conn;
     this.localAddress = local ?? toAddress(conn.localAddr);
-    this.remoteAddress = toAddress(conn.remoteAddr);
+    this.remoteAddress = remote ?? toAddress(conn.remoteAddr);
   }
 
   get tls(): null {
