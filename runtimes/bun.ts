@@ -120,6 +120,7 @@ export const bun: Runtime = {
       reusePortUdp: true,
       ipv6Only: true,
       keepAliveDelay: true,
+      bufferSizes: true,
       unixDatagram: true,
       tls: true,
       tlsKeyKinds: true,

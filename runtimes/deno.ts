@@ -77,6 +77,11 @@ export const deno: Runtime = {
       reusePort: listenDatagram !== undefined || "start it with --unstable-net",
       reusePortUdp: "Deno sets SO_REUSEADDR alone on a UDP socket, and the last one bound gets all datagrams",
       ipv6Only: "Deno.listen has no such option; listen on an IPv4 and an IPv6 address of your own instead of ::",
+      get bufferSizes() {
+        if (listenDatagram === undefined) return "start it with --unstable-net --allow-ffi";
+        return Deno.permissions.querySync({ name: "ffi" }).state === "granted" ||
+          "Deno's sockets can't set them, the C library can: start it with --allow-ffi";
+      },
       get unixDatagram() {
         return isGranted({ name: "ffi" }) || "start it with --allow-ffi";
       },

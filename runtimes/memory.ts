@@ -42,6 +42,7 @@ export const memory: Runtime = {
       reusePortUdp: NO_PORTS,
       ipv6Only: true,
       keepAliveDelay: true,
+      bufferSizes: true,
       unixDatagram: true,
       abstractNames: true,
       socketPathLength: 107,

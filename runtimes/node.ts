@@ -31,6 +31,7 @@ export const node: Runtime = {
       reusePortUdp: true,
       ipv6Only: true,
       keepAliveDelay: true,
+      bufferSizes: true,
       unixDatagram: unixDatagramSupport(),
       tls: true,
       tlsKeyKinds: process.versions.node.startsWith("22.")

@@ -21,6 +21,8 @@ export interface Capabilities {
   readonly ipv6Only: true | string;
   /** The idle time before the first keep-alive probe can be set (TCP_KEEPIDLE). `true`, or what would make it work. */
   readonly keepAliveDelay: true | string;
+  /** The kernel's buffers of a datagram socket can be set (SO_RCVBUF, SO_SNDBUF). `true`, or what would make it work. */
+  readonly bufferSizes: true | string;
   /** There are Unix datagram sockets. `true`, or what would make it work. */
   readonly unixDatagram: true | string;
   /** Unix sockets can have abstract names, `\0name`. `true`, or what would make it work. */

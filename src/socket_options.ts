@@ -26,8 +26,12 @@ export function checkBindOptions(runtime: Runtime, options: BindOptions): void {
   checkSocketOptions(runtime, options);
   // 65,535 is the most that UDP's length field can say; a Unix datagram is bounded by the kernel's buffers.
   checkInteger("maxPacketSize", options.maxPacketSize, 1, options.address.transport === "udp" ? 65_535 : 1 << 24);
-  if (options.receiveBufferSize !== null) checkInteger("receiveBufferSize", options.receiveBufferSize, 1, 2 ** 31 - 1);
-  if (options.sendBufferSize !== null) checkInteger("sendBufferSize", options.sendBufferSize, 1, 2 ** 31 - 1);
+  for (const name of ["receiveBufferSize", "sendBufferSize"] as const) {
+    const size = options[name];
+    if (size === null) continue;
+    checkInteger(name, size, 1, 2 ** 31 - 1);
+    need(runtime, name, runtime.capabilities.bufferSizes);
+  }
   if (options.address.transport === "unixgram") need(runtime, "a Unix datagram socket", runtime.capabilities.unixDatagram);
 }
 

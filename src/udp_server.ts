@@ -66,9 +66,16 @@ export class UDPServer<R = Datagram> extends TCPServer<R> {
   override allowReuseAddress: boolean = false;
   /** Allows sending to a broadcast address (SO_BROADCAST): `false` by default. Deno always allows it. */
   broadcast = false;
-  /** The kernel's receive buffer in bytes (SO_RCVBUF, within net.core.rmem_max); `null`, the default, leaves it as it is. */
+  /**
+   * The kernel's receive buffer in bytes (SO_RCVBUF), 1 to 2,147,483,647; the system cuts it at net.core.rmem_max. `null`, the default,
+   * leaves it as it is. On Deno it takes `--allow-ffi`, else it is an `UnsupportedError`.
+   */
   receiveBufferSize: number | null = null;
-  /** The kernel's send buffer in bytes (SO_SNDBUF, within net.core.wmem_max); `null`, the default, leaves it as it is. */
+  /**
+   * The kernel's send buffer in bytes (SO_SNDBUF), 1 to 2,147,483,647; the system cuts it at net.core.wmem_max. `null`, the default,
+   * leaves it as it is. It bounds a Unix datagram's size and how many may wait at their receiver (unix(7)). On Deno as
+   * `receiveBufferSize`.
+   */
   sendBufferSize: number | null = null;
   /** The datagrams in progress at once, for a server that handles them concurrently: 1024 by default. */
   override maxActiveRequests: number = 1024;

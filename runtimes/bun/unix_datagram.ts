@@ -21,6 +21,7 @@ interface Functions {
   ): number | bigint;
   sendto(fd: number, bytes: Uint8Array, size: number, flags: number, to: Uint8Array, toLength: number): number | bigint;
   fchmod(fd: number, mode: number): number;
+  setsockopt(fd: number, level: number, name: number, value: Int32Array, size: number): number;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
   clock_gettime(clock: number, time: BigInt64Array): number;
@@ -44,6 +45,7 @@ export function load(): { libc: Functions; errno(): number } {
     recvfrom: { args: ["i32", "ptr", "u64", "i32", "ptr", "ptr"], returns: "i64_fast" },
     sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i64_fast" },
     fchmod: { args: ["i32", "u32"], returns: "i32" },
+    setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
     shutdown: { args: ["i32", "i32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
     clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
@@ -95,6 +97,9 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
     },
     restrict(mode) {
       libc.fchmod(fd, mode);
+    },
+    setOption(name, value) {
+      return libc.setsockopt(fd, C.SOL_SOCKET, name, value, value.byteLength) < 0 ? -errno() : 0;
     },
     receive() {
       fromLength[0] = from.length;

@@ -42,18 +42,19 @@ export async function bindDatagram(options: BindOptions): Promise<RawDatagramSoc
   return await bindUnixDatagram(options);
 }
 
-/** UDP; by way of `node:dgram` where Deno's own socket is missing or can't do what is asked for. */
+/** UDP; by way of `node:dgram` where Deno's own socket is missing. */
 async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
   const { address, receiveBufferSize, sendBufferSize } = options;
-  if (listenDatagram === undefined || receiveBufferSize !== null || sendBufferSize !== null) {
-    return bindNodeUdp(options);
-  }
+  if (listenDatagram === undefined) return bindNodeUdp(options);
   const hostname = await resolveHost(address, options.addressFamily);
+  // Foreign functions are loaded where they are needed.
+  const sized = receiveBufferSize === null && sendBufferSize === null ? null : await import("./buffer_sizes.ts");
   try {
     // Deno sets SO_REUSEPORT with SO_REUSEADDR.
     const reuseAddress = options.allowReuseAddress || options.allowReusePort;
     const { port } = address as { port: number };
-    return new DenoDatagramSocket(listenDatagram({ transport: "udp", hostname, port, reuseAddress }), options);
+    const open = () => listenDatagram({ transport: "udp", hostname, port, reuseAddress });
+    return new DenoDatagramSocket(sized === null ? open() : sized.withBufferSizes(options, open), options);
   } catch (cause) {
     throw explain(cause, "bind", address);
   }

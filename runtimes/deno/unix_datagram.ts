@@ -25,6 +25,7 @@ interface Functions {
   recvfrom(fd: number, buffer: Uint8Array, size: bigint, flags: number, from: Uint8Array, fromLength: Uint32Array): bigint;
   sendto(fd: number, bytes: Uint8Array, size: bigint, flags: number, to: Uint8Array, toLength: number): bigint;
   fchmod(fd: number, mode: number): number;
+  setsockopt(fd: number, level: number, name: number, value: Int32Array, size: number): number;
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
   clock_gettime(clock: number, time: BigInt64Array): number;
@@ -65,6 +66,7 @@ function load(): { libc: Functions; errno(): number } {
     recvfrom: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
     sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
     fchmod: { parameters: ["i32", "u32"], result: "i32" },
+    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
     shutdown: { parameters: ["i32", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
     clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
@@ -125,6 +127,9 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
     },
     restrict(mode) {
       libc.fchmod(fd, mode);
+    },
+    setOption(name, value) {
+      return libc.setsockopt(fd, C.SOL_SOCKET, name, value, value.byteLength) < 0 ? -errno() : 0;
     },
     receive() {
       fromLength[0] = from.length;

@@ -63,9 +63,11 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
   if (options.broadcast) socket.setBroadcast(true);
   socket.on("message", (message, { address, port }) => {
     const truncated = message.length > maxPacketSize;
+    // `node:dgram` in Deno gives each the 64 KiB that it was received into.
+    const isPart = message.length < message.buffer.byteLength;
     queue.offer({
-      // A plain one; a copy when it is cut, or the whole would be kept in memory.
-      data: truncated
+      // A plain one; a copy when it is a part, or the whole would be kept in memory.
+      data: truncated || isPart
         ? new Uint8Array(message.subarray(0, maxPacketSize))
         : new Uint8Array(message.buffer, message.byteOffset, message.length),
       address: inetAddress("udp", address, port),

@@ -25,6 +25,7 @@ interface Functions {
   recvmsg(fd: number, message: bigint, flags: number): number;
   sendmsg(fd: number, message: bigint, flags: number): number;
   fchmod(fd: number, mode: number): number;
+  setsockopt(fd: number, level: number, name: number, value: bigint, size: number): number;
   close(fd: number): number;
   uv_handle_size(type: number): bigint;
   uv_poll_init(loop: bigint, handle: bigint, fd: number): number;
@@ -104,6 +105,7 @@ function load(): Bindings {
       recvmsg: { arguments: ["i32", "u64", "i32"], return: "i32" },
       sendmsg: { arguments: ["i32", "u64", "i32"], return: "i32" },
       fchmod: { arguments: ["i32", "u32"], return: "i32" },
+      setsockopt: { arguments: ["i32", "i32", "i32", "u64", "u32"], return: "i32" },
       close: { arguments: ["i32"], return: "i32" },
       [ERRNO]: { arguments: [], return: "u64" },
       uv_handle_size: { arguments: ["i32"], return: "u64" },
@@ -163,6 +165,12 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
     },
     restrict(mode) {
       libc.fchmod(fd, mode);
+    },
+    setOption(name, value) {
+      // A small array is on JavaScript's heap, and has no address of its own.
+      const bytes = new Uint8Array(new ArrayBuffer(4));
+      bytes.set(new Uint8Array(value.buffer));
+      return libc.setsockopt(fd, C.SOL_SOCKET, name, ffi.getRawPointer(bytes), 4) < 0 ? -errno() : 0;
     },
     receive() {
       received.nameLength = from.length;

@@ -27,6 +27,10 @@ export const C = {
   SOCK_CLOEXEC: MACOS ? 0 : 0o2000000,
   MSG_DONTWAIT: MACOS ? 0x80 : 0x40,
   SHUT_RDWR: 2,
+  SOL_SOCKET: MACOS ? 0xffff : 1,
+  SO_TYPE: MACOS ? 0x1008 : 3,
+  SO_SNDBUF: MACOS ? 0x1001 : 7,
+  SO_RCVBUF: MACOS ? 0x1002 : 8,
 };
 
 /** The names under which the C library's functions can be found, to be tried in this order. */
@@ -42,6 +46,8 @@ export interface SystemSocket {
   bind(address: Uint8Array): number;
   /** Sets the permissions that the file gets from bind(), where the system lets it: on Linux, less those of the umask. */
   restrict(mode: number): void;
+  /** Sets an option of the level SOL_SOCKET. */
+  setOption(name: number, value: Int32Array): number;
   /** Receives into the buffer and the sender's address into `from`, without waiting. */
   receive(): number;
   /** The length of the address that `receive()` has filled in. */
@@ -66,6 +72,11 @@ export async function bindSystemSocket(options: BindOptions, open: OpenSystemSoc
   const from = new Uint8Array(ADDRESS_SIZE);
   const system = open(buffer, from);
   try {
+    for (const [name, size] of [[C.SO_RCVBUF, options.receiveBufferSize], [C.SO_SNDBUF, options.sendBufferSize]] as const) {
+      if (size === null) continue;
+      const result = system.setOption(name, new Int32Array([size]));
+      if (result < 0) throw systemError(result, "setsockopt", address);
+    }
     const { file } = await bindPath({ ...options, address }, {
       syscall: "bind",
       probe,
