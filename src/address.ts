@@ -1,3 +1,5 @@
+import { isUnpaired } from "./path_bytes.ts";
+
 /** An internet address: a host and a port. */
 export interface InetAddress {
   /** The transport that the address belongs to. */
@@ -123,6 +125,7 @@ function checkAddress(address: Address): Address {
       if (typeof path !== "string" || path === "") {
         throw new TypeError(`path must be the path of a socket, got ${JSON.stringify(path)}`);
       }
+      if (isUnpaired(path)) throw new TypeError(`path must be well-formed text, got ${JSON.stringify(path)}`);
       return { transport, path };
     }
     default:

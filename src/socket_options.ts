@@ -1,6 +1,6 @@
 import { type Address, formatAddress, ipFamily } from "./address.ts";
 import { SocketError, UnsupportedError } from "./errors.ts";
-import { encodePath, isEscaped, isUnpaired } from "./path_bytes.ts";
+import { encodePath, isEscaped } from "./path_bytes.ts";
 import type { BindOptions, ListenOptions, Runtime, SocketOptions } from "./runtime.ts";
 
 /** Checks what a listener is asked for, before anything is bound. */
@@ -42,7 +42,6 @@ export function checkPath(runtime: Runtime, address: Address): void {
   const { abstractNames, socketPathLength } = runtime.capabilities;
   if (path.startsWith("\0")) need(runtime, "an abstract name", abstractNames);
   else if (path.includes("\0")) throw new TypeError(`path must not contain a NUL, got ${JSON.stringify(path)}`);
-  if (isUnpaired(path)) throw new TypeError(`path must be well-formed text, got ${JSON.stringify(path)}`);
   if (address.transport === "unix" && isEscaped(path)) {
     throw new UnsupportedError(
       `a stream socket with a path that is no UTF-8 can't be had on ${runtime.name} here: its sockets take text alone; ` +

@@ -1,7 +1,6 @@
 import { UnsupportedError } from "../../src/errors.ts";
 import type { BindOptions, RawDatagramSocket } from "../../src/runtime.ts";
-import { probeUnnoticed } from "../shared/probes.ts";
-import { bindSystemSocket, C, ERRNO, type OpenSystemSocket, systemError } from "../shared/unix_datagram.ts";
+import { bindSystemSocket, C, ERRNO, type OpenSystemSocket, probeWith, systemError } from "../shared/unix_datagram.ts";
 
 /** The part of `node:ffi` that is used here; the types of Node may be older than the module. */
 interface Ffi {
@@ -22,6 +21,7 @@ interface Library {
 interface Functions {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: bigint, length: number): number;
+  connect(fd: number, address: bigint, length: number): number;
   recvmsg(fd: number, message: bigint, flags: number): number;
   sendmsg(fd: number, message: bigint, flags: number): number;
   fchmod(fd: number, mode: number): number;
@@ -100,6 +100,7 @@ function load(): Bindings {
     opened = ffi.dlopen(null, {
       socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
       bind: { arguments: ["i32", "u64", "u32"], return: "i32" },
+      connect: { arguments: ["i32", "u64", "u32"], return: "i32" },
       // Node calls functions of up to three arguments in half the time that recvfrom() and sendto() would take. What they return, a
       // ssize_t, is -1 or a datagram's size: its lower half says as much, and is no BigInt.
       recvmsg: { arguments: ["i32", "u64", "i32"], return: "i32" },
@@ -123,9 +124,16 @@ function load(): Bindings {
   return bindings = { ffi, lib, libc, errno: () => ffi.getInt32(location()) };
 }
 
+/** Finds out whether somebody has a socket's file open. */
+function probe(path: string): Promise<string | null> {
+  const { ffi, libc, errno } = load();
+  const connect = (fd: number, address: Uint8Array, length: number) => libc.connect(fd, ffi.getRawPointer(address), length);
+  return probeWith({ socket: libc.socket, connect, close: libc.close }, errno)(path);
+}
+
 /** Binds a Unix datagram socket. */
 export function bindUnixDatagram(options: BindOptions): Promise<RawDatagramSocket> {
-  return bindSystemSocket(options, openSystemSocket, probeUnnoticed);
+  return bindSystemSocket(options, openSystemSocket, probe);
 }
 
 /** A socket by way of `node:ffi`, polled by Node's own event loop. */

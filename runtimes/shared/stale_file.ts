@@ -18,6 +18,9 @@ const LOCK_PATIENCE_MS = 10_000;
  */
 const MIN_AGE_MS = 100;
 
+/** How often a file is looked at that appears and vanishes. */
+const MAX_LOOKS = 100;
+
 /** What stands between a server and its path. */
 export interface Obstacle {
   readonly address: UnixAddress;
@@ -47,13 +50,14 @@ export async function makeRoom(obstacle: Obstacle): Promise<void> {
 async function isStale({ address, syscall, replace, probe, isOpenHere }: Obstacle): Promise<boolean> {
   const { path } = address;
   const inUse = () => new SocketError("EADDRINUSE", { syscall, address });
-  for (;;) {
+  for (let looks = 0;; looks++) {
     const stat = process.getBuiltinModule("node:fs").lstatSync(fsPath(path), { throwIfNoEntry: false });
     if (stat === undefined) return false;
     if (!stat.isSocket() || !replace || isOpenHere(path)) throw inUse();
     const code = await probe(path);
     // ECONNREFUSED: nobody has the file open (connect(2)). Anything else, as EPROTOTYPE from a socket of another type, is a sign of life.
-    if (code !== "ECONNREFUSED" && code !== "ENOENT") throw inUse();
+    // ENOENT: removed since, unless it goes on being both there and not.
+    if (code !== "ECONNREFUSED" && (code !== "ENOENT" || looks === MAX_LOOKS)) throw inUse();
     const age = Date.now() - stat.mtimeMs;
     // A clock that was set back makes no file young.
     if (code === "ECONNREFUSED" && (age < 0 || age >= MIN_AGE_MS)) return true;

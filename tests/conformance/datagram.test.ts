@@ -6,6 +6,7 @@ import {
   AsyncUnixDatagramServer,
   BaseRequestHandler,
   bind,
+  connect,
   type Datagram,
   DatagramRequestHandler,
   formatAddress,
@@ -21,7 +22,9 @@ import {
   UnsupportedError,
 } from "@sockets/server";
 import { memory } from "@sockets/server/testing";
-import { rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { freshPath } from "./adapters.ts";
 import { type DatagramClient, openDatagramClient, PerlClient, UdpClient } from "./datagram_clients.ts";
@@ -579,6 +582,63 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
         assert(message.includes("nobody to reply to"));
         await anonymous.close();
       });
+    });
+
+    it("a peer whose path is no UTF-8 is known by its bytes, and is answered", async () => {
+      await serving(EchoHandler, async (server) => {
+        const { path } = server.serverAddress as { path: string };
+        const folder = mkdtempSync(`${tmpdir()}/sockets-`);
+        const names = [`${folder}/p\udcff\udcfe`, `${folder}/é\udce2\udc82`];
+        if (runtime.capabilities.abstractNames === true) names.push(`\0sockets-${crypto.randomUUID()}\udc80\0`);
+        for (const name of names) {
+          const peer = await PerlClient.open(path, name);
+          await peer.send("who");
+          assertEquals(text((await peer.receive()).data), "who");
+          // Ours answers it too, when told the address.
+          const socket = await bind("unixgram:");
+          await socket.send("hello", { transport, path: name });
+          const { data, from } = await peer.receive();
+          assertEquals([text(data), from], ["hello", `unixgram:${(socket.address as { path: string }).path}`]);
+          await socket.close();
+          await peer.close();
+        }
+        // Deno's file functions don't take the bytes.
+        execFileSync("rm", ["-r", folder]);
+      });
+    });
+
+    it("binds a path that is no UTF-8 where files can have such names, and removes its file", async () => {
+      const folder = mkdtempSync(`${tmpdir()}/sockets-`);
+      const list = () => readdirSync(folder, { encoding: "buffer" }).map((name) => Buffer.from(name).toString("latin1"));
+      const bytes = Buffer.concat([Buffer.from(`${folder}/s`), Buffer.from([0xff])]);
+      writeFileSync(bytes, "");
+      const possible = list()[0] === "s\xff";
+      execFileSync("rm", ["-r", folder]);
+      mkdirSync(folder);
+      const address = { transport, path: `${folder}/s\udcff` };
+      if (possible) {
+        for (let i = 0; i < 2; i++) {
+          const socket = await bind(address);
+          assertEquals(list(), ["s\xff"]);
+          assertEquals((await assertRejects(() => bind(address), SocketError)).code, "EADDRINUSE");
+          const client = await PerlClient.open(address.path, freshPath());
+          await client.send("hello");
+          assertEquals(text((await socket.receive())!.data), "hello");
+          await client.close();
+          await socket.close();
+          assertEquals(list(), []);
+          // A stale one is replaced.
+          const stale = await PerlClient.open(address.path, address.path);
+          process.kill(stale.pid, "SIGKILL");
+          await stale.exited;
+        }
+      } else {
+        await assertRejects(() => bind(address), UnsupportedError, "UTF-8");
+        assertEquals(list(), []);
+      }
+      await assertRejects(() => bind({ transport, path: `${folder}/\ud800` }), TypeError, "well-formed");
+      await assertRejects(() => connect({ transport: "unix", path: address.path }), UnsupportedError, "UTF-8");
+      execFileSync("rm", ["-r", folder]);
     });
 
     it("a peer whose file nobody has open any more is ECONNREFUSED", async () => {

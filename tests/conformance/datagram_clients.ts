@@ -3,6 +3,7 @@ import { bind, type DatagramSocket, formatAddress, type UDPServer } from "@socke
 import { type ChildProcess, spawn } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
 import { fileURLToPath } from "node:url";
+import { decodePath, encodePath } from "../../src/path_bytes.ts";
 import { freshPath } from "./adapters.ts";
 
 /** A datagram client as a test sees it. */
@@ -130,7 +131,12 @@ export class PerlClient implements DatagramClient {
       for (const line of lines) {
         const [, from, data] = /^from (\S*) (\S*)$/.exec(line) ?? [];
         if (from === undefined) this.#answers.put(line);
-        else this.#inbox.put({ data: new Uint8Array(Buffer.from(data!, "hex")), from: `unixgram:${Buffer.from(from, "hex")}` });
+        else {
+          this.#inbox.put({
+            data: new Uint8Array(Buffer.from(data!, "hex")),
+            from: `unixgram:${decodePath(Buffer.from(from, "hex"))}`,
+          });
+        }
       }
     });
   }
@@ -138,7 +144,9 @@ export class PerlClient implements DatagramClient {
   /** @param path The client's own; `null` for none. */
   static async open(server: string, path: string | null): Promise<PerlClient> {
     const program = fileURLToPath(new URL("./programs/unixgram.pl", import.meta.url));
-    const child = spawn("perl", [program, ...(path === null ? [] : [hex(path)])], { stdio: ["pipe", "pipe", "inherit"] });
+    const child = spawn("perl", [program, ...(path === null ? [] : [hex(encodePath(path))])], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
     const client = new PerlClient(child, server, path);
     const ready = await client.#answers.take();
     if (ready !== "ready") throw new Error(`perl said ${ready}`);
@@ -150,13 +158,13 @@ export class PerlClient implements DatagramClient {
   }
 
   async send(data: Uint8Array | string): Promise<void> {
-    const answer = await this.#command(`send ${hex(this.#server)} ${hex(data)}`);
+    const answer = await this.#command(`send ${hex(encodePath(this.#server))} ${hex(data)}`);
     if (answer !== "sent") throw new Error(`send ${answer}`);
   }
 
   /** Sends numbered datagrams as fast as the receiver takes them. */
   burst(count: number): Promise<string> {
-    return this.#command(`burst ${hex(this.#server)} ${count}`);
+    return this.#command(`burst ${hex(encodePath(this.#server))} ${count}`);
   }
 
   /** Receives nothing more, so that its queue fills. */

@@ -12,7 +12,9 @@ import {
   type UDPServer,
   UnsupportedError,
 } from "@sockets/server";
-import { rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import { freshPath } from "./adapters.ts";
 import { type DatagramClient, openDatagramClient, PerlClient, UdpClient } from "./datagram_clients.ts";
@@ -165,6 +167,20 @@ function cases(mode: Mode, transport: "udp" | "unixgram"): void {
   );
 
   if (transport === "unixgram") {
+    it(
+      "a peer whose path is no UTF-8 is known by its bytes, and is answered",
+      during(async (server) => {
+        const folder = mkdtempSync(`${tmpdir()}/sockets-`);
+        const path = `${folder}/p\udcff\udcfe`;
+        const peer = await PerlClient.open((server.serverAddress as { path: string }).path, path);
+        await peer.send("who");
+        assertEquals(JSON.parse(text((await peer.receive()).data))[0], { transport, path });
+        await peer.close();
+        // Deno's file functions don't take the bytes.
+        execFileSync("rm", ["-r", folder]);
+      }),
+    );
+
     it(
       "a sender without a name has no clientAddress, and reply says that there is nobody to reply to",
       during(async (server) => {

@@ -195,3 +195,11 @@ test("address: of 2,000 random texts each is refused as documented or survives a
   assertGreater(read, 200);
   assertGreater(refused, 200);
 });
+
+test("address: a path with a surrogate that stands for no byte is a TypeError", () => {
+  for (const path of ["/\ud800", "/a\udfffb"]) {
+    assertThrows(() => toAddress({ transport: "unixgram", path }), TypeError, "well-formed");
+    assertThrows(() => parseAddress(`unix:${path}`), TypeError, "well-formed");
+  }
+  assertEquals(toAddress({ transport: "unixgram", path: "/p\udcff" }), { transport: "unixgram", path: "/p\udcff" });
+});
