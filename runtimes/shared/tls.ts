@@ -1,5 +1,6 @@
 import type * as tls from "node:tls";
 import { type Address, ipFamily } from "../../src/address.ts";
+import { Deadline } from "../../src/deadline.ts";
 import { SocketError } from "../../src/errors.ts";
 import { EventedConnection } from "../../src/evented_connection.ts";
 import { handled, ignore, rejected } from "../../src/promises.ts";
@@ -29,6 +30,8 @@ export async function nodeTls(settings: TlsSettings, keyKinds: true | string = t
   return tlsOverConnection(settings, await readContexts(settings, keyKinds));
 }
 
+/** Milliseconds that a peer has to receive the alert, and what was written before it, once TLS has failed. */
+const ALERT_TIMEOUT_MS = 1000;
 /** Bytes of one write that the writer need not wait for when there is no other on its way. */
 const SMALL_WRITE = 65_536;
 
@@ -218,9 +221,13 @@ class TlsConnection extends EventedConnection {
       this.#raw.close();
     };
     if (error === null) dispose();
-    // An alert that tells the peer is on its way.
-    else if (error.code === "EPROTO") setImmediate(dispose);
-    else {
+    else if (error.code === "EPROTO") {
+      // An alert that tells the peer is on its way. A peer that takes nothing must not keep the socket.
+      setImmediate(() => {
+        dispose();
+        if (this.#raw.unsent > 0) new Deadline().start(ALERT_TIMEOUT_MS, () => this.#raw.abort());
+      });
+    } else {
       this.#transport.stop();
       this.#raw.abort();
     }

@@ -31,8 +31,12 @@ export async function withMiddle(port: number, use: (middle: Middle) => Promise<
   const listener = createServer({ allowHalfOpen: true }, (socket) => {
     client = socket;
     const upstream = server = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-    socket.on("data", (bytes: Uint8Array) => void upstream.write(middle.fromClient(bytes)));
-    upstream.on("data", (bytes: Uint8Array) => void socket.write(middle.fromServer(bytes)));
+    const relay = (from: Socket, to: Socket, change: (bytes: Uint8Array) => Uint8Array): void => {
+      from.on("data", (bytes: Uint8Array) => to.write(change(bytes)) || from.pause());
+      to.on("drain", () => from.resume());
+    };
+    relay(socket, upstream, (bytes) => middle.fromClient(bytes));
+    relay(upstream, socket, (bytes) => middle.fromServer(bytes));
     for (const [from, to, gone] of [[socket, upstream, clientGone], [upstream, socket, serverGone]] as const) {
       const over = (): void => {
         gone.resolve();
