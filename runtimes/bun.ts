@@ -15,6 +15,7 @@ import { bindDatagram } from "./bun/datagram.ts";
 import {
   type BunTlsSocket,
   describeSession,
+  isUnverified,
   type OnServerName,
   onServerName,
   peerRefusal,
@@ -390,9 +391,10 @@ class BunConnection extends EventedConnection {
             secured.#handshake = handshake;
           },
           handshake: (socket, success, error) => {
-            const refusal = success ? peerRefusal(socket, settings, error) : null;
-            if (success && refusal === null) return secured.#established(describeSession(socket));
-            secured.gone(tlsError(success ? new Error(refusal!) : error, "handshake", this.remoteAddress));
+            const done = success || isUnverified(socket, settings);
+            const refusal = done ? peerRefusal(socket, settings, contexts, error) : null;
+            if (done && refusal === null) return secured.#established(describeSession(socket));
+            secured.gone(tlsError(done ? new Error(refusal!) : error, "handshake", this.remoteAddress));
             socket.close();
           },
           error: (_socket, error) => secured.gone(tlsError(error, "read", this.remoteAddress)),

@@ -1,10 +1,11 @@
 import type { X509Certificate } from "node:crypto";
 import type * as tls from "node:tls";
-import type { Address } from "../../src/address.ts";
+import { type Address, ipFamily } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
 import type { TlsSettings } from "../../src/runtime.ts";
 import type { TlsInfo } from "../../src/tls.ts";
 import { describe, type SecureContexts } from "../shared/tls_context.ts";
+import { VerifiedCertificates } from "../shared/verified_certificates.ts";
 
 /** What Bun's TLS sockets say of their session. */
 export interface BunTlsSocket {
@@ -15,8 +16,11 @@ export interface BunTlsSocket {
   isSessionReused(): boolean;
   /** Not in Bun's types. */
   disableRenegotiation(): void;
-  getPeerCertificate(): tls.PeerCertificate;
+  /** With its issuers when `abbreviated` is false. */
+  getPeerCertificate(abbreviated?: boolean): tls.DetailedPeerCertificate;
   getPeerX509Certificate(): X509Certificate | undefined;
+  /** Throws before the handshake is complete. */
+  exportKeyingMaterial(length: number, label: string): Uint8Array;
 }
 
 /** The options of `upgradeTLS()` that are the same for all handshakes. */
@@ -28,7 +32,7 @@ export interface UpgradeOptions {
   tls: {
     requestCert: boolean;
     rejectUnauthorized: boolean;
-    serverName?: string;
+    serverName: string;
     ALPNProtocols?: Uint8Array;
   };
 }
@@ -46,7 +50,8 @@ export function upgradeOptions(settings: TlsSettings, { fallback }: SecureContex
     tls: {
       requestCert: isServer ? clientCertificate !== "none" : true,
       rejectUnauthorized: isServer ? clientCertificate === "require" : verifyServer,
-      ...(servername === null ? {} : { serverName: servername }),
+      // SNI has names only (RFC 6066, section 3). Without an empty name Bun would send the peer's IP address.
+      serverName: servername !== null && ipFamily(servername) === null ? servername : "",
       ...(alpnProtocols.length > 0 ? { ALPNProtocols: wireFormat(alpnProtocols) } : {}),
     },
   };
@@ -57,16 +62,38 @@ export function onServerName({ find, fallback }: SecureContexts): OnServerName {
   return (_data, servername) => (find(servername) ?? fallback).context;
 }
 
+/**
+ * Whether a client that verifies nothing has completed its handshake. Bun compares the certificate's name whatever `rejectUnauthorized`
+ * is, and reports no success when the name differs.
+ */
+export function isUnverified(socket: BunTlsSocket, { isServer, verifyServer }: TlsSettings): boolean {
+  if (isServer || verifyServer) return false;
+  try {
+    socket.exportKeyingMaterial(1, "EXPORTER-complete");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Why the peer is refused although the handshake is done; `null` when it isn't. */
-export function peerRefusal(socket: BunTlsSocket, settings: TlsSettings, verifyError: Error | null): string | null {
+export function peerRefusal(
+  socket: BunTlsSocket,
+  settings: TlsSettings,
+  contexts: SecureContexts,
+  verifyError: Error | null,
+): string | null {
   const { isServer, clientCertificate, servername, verifyServer } = settings;
   const code = verifyError === null ? null : (verifyError as Error & { code?: string }).code ?? verifyError.message;
   if (isServer) {
     if (clientCertificate === "none") return null;
-    if (socket.getPeerX509Certificate() === undefined) {
-      return clientCertificate === "require" ? "the client has shown no certificate" : null;
-    }
-    return code === null ? null : `the client's certificate: ${code}`;
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return clientCertificate === "require" ? "the client has shown no certificate" : null;
+    const refusal = code ?? VerifiedCertificates.by(contexts.ca).refusal(certificate, {
+      isSessionReused: () => socket.isSessionReused(),
+      getChain: () => socket.getPeerCertificate(false),
+    });
+    return refusal === null ? null : `the client's certificate: ${refusal}`;
   }
   if (!verifyServer) return null;
   if (code !== null) return `the server's certificate: ${code}`;

@@ -280,10 +280,11 @@ function clientRefusal(socket: tls.TLSSocket, settings: TlsSettings, contexts: S
   const { ssl } = socket as unknown as { ssl: { verifyError(): (Error & { code?: string }) | string | null } };
   const verdict = ssl.verifyError();
   if (verdict) return `the client's certificate: ${typeof verdict === "string" ? verdict : verdict.code ?? verdict.message}`;
-  const verified = VerifiedCertificates.by(contexts.ca);
-  if (!socket.isSessionReused()) verified.add(certificate);
-  else if (!verified.has(certificate)) return "the client's certificate: it was not verified in the session that is resumed";
-  return null;
+  const refusal = VerifiedCertificates.by(contexts.ca).refusal(certificate, {
+    isSessionReused: () => socket.isSessionReused(),
+    getChain: () => socket.getPeerCertificate(true),
+  });
+  return refusal === null ? null : `the client's certificate: ${refusal}`;
 }
 
 function describeSession(socket: tls.TLSSocket): TlsInfo {

@@ -1,34 +1,58 @@
 import type { X509Certificate } from "node:crypto";
+import type { DetailedPeerCertificate } from "node:tls";
 
-/** More than any server has clients; beyond, the oldest are forgotten, and their next session is a full handshake's. */
-const MOST = 100_000;
+/** Certificates kept per set of authorities. Beyond, the oldest is dropped, and its session can't be resumed. */
+const MAX_CERTIFICATES = 100_000;
+/** Certificates looked at in a chain; runtimes verify no longer chain. */
+const MAX_CHAIN_LENGTH = 16;
 
 const byAuthorities = new Map<string, VerifiedCertificates>();
 
+/** A server's socket whose handshake the runtime has accepted. */
+export interface VerifiedSocket {
+  isSessionReused(): boolean;
+  /** The client's certificate; the issuers follow as `issuerCertificate`. Node 22 leaves out intermediate certificates. */
+  getChain(): DetailedPeerCertificate;
+}
+
 /**
- * The certificates that full handshakes have verified, for each set of authorities: in a session that is resumed they are not shown, and
- * not every runtime keeps what became of their verification. Deno doesn't, and lets a session be resumed on any server of the process.
+ * The certificates that full handshakes have verified, per set of authorities, each with its expiry. A resumed session has no certificate
+ * message, so no runtime verifies anything: Node and Bun repeat the verdict of the first handshake, even for a certificate that has expired
+ * since. Deno keeps no verdict, and resumes a session on any server of the process.
  */
 export class VerifiedCertificates {
-  #fingerprints = new Set<string>();
+  /** Milliseconds since 1970 at which the first certificate of the chain expires, by fingerprint of the client's; oldest entry first. */
+  #expiries = new Map<string, number>();
 
-  /** Those that these authorities, as PEM text, vouch for. */
+  /** The certificates verified against these authorities (PEM text). */
   static by(authorities: string): VerifiedCertificates {
     let verified = byAuthorities.get(authorities);
     if (verified === undefined) byAuthorities.set(authorities, verified = new VerifiedCertificates());
     return verified;
   }
 
-  /** A full handshake has verified it. */
-  add({ fingerprint256 }: X509Certificate): void {
-    // The newest last.
-    this.#fingerprints.delete(fingerprint256);
-    this.#fingerprints.add(fingerprint256);
-    if (this.#fingerprints.size > MOST) this.#fingerprints.delete(this.#fingerprints.keys().next().value!);
+  /** Why a client is refused whose certificate the runtime has accepted; `null` to admit the client. */
+  refusal({ fingerprint256 }: X509Certificate, socket: VerifiedSocket): string | null {
+    const expiries = this.#expiries;
+    if (socket.isSessionReused()) {
+      const expiry = expiries.get(fingerprint256);
+      if (expiry === undefined) return "it was not verified in the session that is resumed";
+      return Date.now() < expiry ? null : "it has expired since the session that is resumed was begun";
+    }
+    expiries.delete(fingerprint256);
+    expiries.set(fingerprint256, expiryOf(socket.getChain()));
+    if (expiries.size > MAX_CERTIFICATES) expiries.delete(expiries.keys().next().value!);
+    return null;
   }
+}
 
-  /** Whether one has, and the certificate is still valid. */
-  has({ fingerprint256, validTo }: X509Certificate): boolean {
-    return this.#fingerprints.has(fingerprint256) && Date.now() < Date.parse(validTo);
+function expiryOf(chain: DetailedPeerCertificate): number {
+  let expiry = Infinity;
+  let certificate: DetailedPeerCertificate | undefined = chain;
+  for (let i = 0; certificate !== undefined && i < MAX_CHAIN_LENGTH; i++) {
+    expiry = Math.min(expiry, Date.parse(certificate.valid_to));
+    // A root is its own issuer.
+    certificate = certificate.issuerCertificate === certificate ? undefined : certificate.issuerCertificate;
   }
+  return expiry;
 }

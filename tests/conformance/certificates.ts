@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** A certificate and its key, as files. */
 export interface Files {
@@ -49,5 +49,29 @@ export function certificate(name: string, by: string = "ca", kind: "ec" | "rsa" 
     openssl("req", "-newkey", ...algorithm, "-nodes", "-keyout", key, "-out", request, "-subj", `/O=Test/CN=${name}`);
     const signer = ["-CA", ca.cert, "-CAkey", ca.key, "-CAcreateserial", "-days", "30", "-extfile", extensions];
     openssl("x509", "-req", "-in", request, "-out", cert, ...signer);
+  });
+}
+
+/** A client's certificate that expires at a moment, in whole seconds; to wait until then takes longer than to make it. */
+export function expiring(name: string, at: Date, by: string = "ca"): Files {
+  const ca = authority(by);
+  const end = at.toISOString().replace(/[-:T]|\.\d+/g, "");
+  return once(`${by}-${end}-${name}`, ({ cert, key }) => {
+    const request = `${cert}.csr`;
+    const config = `${cert}.cnf`;
+    const database = `${cert}.index`;
+    const made = dirname(cert);
+    writeFileSync(database, "");
+    writeFileSync(
+      config,
+      [
+        ...["[ca]", "default_ca=this", "[this]", `database=${database}`, `new_certs_dir=${made}`, "rand_serial=yes"],
+        ...["default_md=sha256", "policy=any", "unique_subject=no", "[any]", "commonName=supplied"],
+        ...["[extensions]", `subjectAltName=DNS:${name}`],
+      ].join("\n"),
+    );
+    openssl("req", "-newkey", ...EC, "-nodes", "-keyout", key, "-out", request, "-subj", `/CN=${name}`);
+    const signer = ["-cert", ca.cert, "-keyfile", ca.key, "-extensions", "extensions", "-startdate", "20200101000000Z"];
+    openssl("ca", "-batch", "-config", config, "-in", request, "-out", cert, "-notext", ...signer, "-enddate", end);
   });
 }

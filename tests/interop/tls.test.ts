@@ -10,9 +10,9 @@ import {
   type TCPServer,
   type TlsInfo,
 } from "@sockets/server";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { authority, certificate } from "../conformance/certificates.ts";
+import { authority, certificate, expiring } from "../conformance/certificates.ts";
 import TellingHandler from "../conformance/handlers/tls.ts";
 import { EchoHandler, gate, handler, until } from "../conformance/serving.ts";
 import { type Middle, withMiddle } from "../conformance/tls_middle.ts";
@@ -259,6 +259,91 @@ for (const version of ["-tls1_2", "-tls1_3"]) {
   );
 }
 
+/** Resumes a session: what a {@linkcode TellingHandler} tells of it, or `null` when the server refuses. */
+async function resume(port: number, args: string[], session: string): Promise<TlsInfo | null> {
+  const client = new SClient(port, ...args, "-sess_in", session);
+  // It throws when the program ends without a line.
+  const line = await client.line().catch(() => null);
+  await client.leave();
+  return line === null ? null : JSON.parse(line) as TlsInfo;
+}
+
+withOpenssl(
+  "a client certificate that has expired doesn't come back in by the session that it began",
+  () =>
+    withFolder((folder) =>
+      serving({ ...local(), ca: authority().cert, clientCertificate: "require" }, TellingHandler, async (server) => {
+        const at = new Date(Math.ceil(Date.now() / 1000) * 1000 + 6000);
+        const shown = given(expiring("client", at));
+        const versions = ["-tls1_2", "-tls1_3"];
+        for (const version of versions) {
+          const session = join(folder, version);
+          const first = new SClient(server.port, version, ...shown, "-sess_out", session);
+          await first.told();
+          first.send("x\n");
+          await first.line();
+          await first.leave();
+          assertEquals((await resume(server.port, [version, ...shown], session))?.resumed, true);
+        }
+        await until(() => Date.now() > at.getTime());
+        for (const version of versions) {
+          const refused = server.failures.length;
+          assertEquals(await resume(server.port, [version, ...shown], join(folder, version)), null);
+          await until(() => server.failures.length > refused);
+          const [code, message] = server.failures.at(-1)!;
+          assertEquals(code, "EPROTO");
+          assert(/expired/i.test(message), message);
+        }
+        assertEquals(server.stats.accepted, 2 * versions.length);
+      })
+    ),
+);
+
+withOpenssl(
+  "a client that was refused doesn't come in by the session that it was given before that",
+  () =>
+    withFolder((folder) =>
+      serving({ ...local(), ca: authority().cert, clientCertificate: "request" }, TellingHandler, async (server) => {
+        for (const version of ["-tls1_2", "-tls1_3"]) {
+          const session = join(folder, version);
+          const args = [version, ...given(certificate("client", "mallory"))];
+          const first = new SClient(server.port, ...args, "-sess_out", session, "-ign_eof");
+          assertEquals((await first.finish()).stdout, "");
+          if (existsSync(session)) assertEquals(await resume(server.port, args, session), null);
+        }
+        assertEquals(server.stats.accepted, 0);
+      })
+    ),
+);
+
+withOpenssl(
+  "with other authorities after reloadTls(), a session stands in for no certificate that they don't vouch for",
+  () =>
+    withFolder((folder) =>
+      serving({ ...local(), ca: authority().cert, clientCertificate: "require" }, TellingHandler, async (server) => {
+        const versions = ["-tls1_2", "-tls1_3"];
+        const shown = given(certificate("client"));
+        for (const version of versions) {
+          const first = new SClient(server.port, version, ...shown, "-sess_out", join(folder, version));
+          await first.told();
+          first.send("x\n");
+          await first.line();
+          await first.leave();
+        }
+        await server.reloadTls({ ...local(), ca: authority("other").cert, clientCertificate: "require" });
+        for (const version of versions) {
+          assertEquals(await resume(server.port, [version, ...shown], join(folder, version)), null);
+          // Nor for one that nobody has shown.
+          assertEquals(await resume(server.port, [version], join(folder, version)), null);
+          const known = new SClient(server.port, version, ...given(certificate("client", "other")));
+          assertEquals((await known.told()).peerCertificate?.issuer, "CN=other");
+          await known.leave();
+        }
+        assertEquals(server.stats.accepted, 2 * versions.length);
+      })
+    ),
+);
+
 // The end of a stream.
 
 withOpenssl("an end without close_notify is not taken for the end of what the peer had to say", async () => {
@@ -429,9 +514,19 @@ withOpenssl("connect() verifies the server: its authority, its name, its dates",
     await refused({ ca, servername: "b.test" });
     await refused({ ca: authority("mallory").cert });
     await refused({});
-    const trusting = await connect(`tcp://127.0.0.1:${port}`, { tls: { rejectUnauthorized: false } });
-    assertEquals(trusting.tls!.peerCertificate!.commonName, "localhost");
-    await trusting.close();
+    const unverified = [{}, { servername: "b.test" }, { servername: "192.0.2.1" }, { ca, servername: "b.test" }];
+    for (const tls of unverified) {
+      const trusting = await connect(`tcp://127.0.0.1:${port}`, { tls: { ...tls, rejectUnauthorized: false } });
+      assertEquals(trusting.tls!.peerCertificate!.commonName, "localhost");
+      // An IP address is no name to ask for.
+      assertEquals(trusting.tls!.servername, tls.servername === "b.test" ? "b.test" : null);
+      await trusting.write("abc\n");
+      assertEquals(await new StreamReader(trusting).readLine(), "cba");
+      await trusting.close();
+      // That it was let pass is no reason to trust it.
+      await refused({ ca: authority("mallory").cert });
+      await refused({ ...tls, servername: "b.test" });
+    }
   } finally {
     server.kill("SIGKILL");
     await server.exited;
