@@ -15,12 +15,13 @@ const FIRST_ESCAPE = 0xdc00;
 
 /** Whether a path has bytes that are no UTF-8. */
 export function isEscaped(path: string): boolean {
-  return ESCAPED.test(path);
+  // Which engines know of most strings without looking at the characters.
+  return !path.isWellFormed() && ESCAPED.test(path);
 }
 
 /** Whether a path has a surrogate that stands for no byte: there are no bytes for such a path. */
 export function isUnpaired(path: string): boolean {
-  return UNPAIRED.test(path);
+  return !path.isWellFormed() && UNPAIRED.test(path);
 }
 
 /** The bytes of a path. */

@@ -55,13 +55,16 @@ export async function bindPath<T>(options: SocketOptions, binder: PathBinder<T>)
   const address = options.address as UnixAddress;
   const { path } = address;
   const { syscall, probe } = binder;
-  if (path.startsWith("\0")) return { bound: await binder.bind(path), file: null };
+  // The named pipes of Windows are no files either.
+  if (path.startsWith("\0") || process.platform === "win32") return { bound: await binder.bind(path), file: null };
   const obstacle: Obstacle = { address, syscall, probe, replace: options.allowReuseAddress, isOpenHere };
   try {
     // Before anything is bound: mostly somebody has the path, or nobody.
     await makeRoom(obstacle);
     const room = binder.unlinks ? privateRoom(path) : null;
-    if (room === null || binder.mayBind?.(room.path) === false) return await bindDirectly(obstacle, options.mode, binder);
+    if (room === null || binder.mayBind?.(room.path) === false || !makeDirectory(room.directory)) {
+      return await bindDirectly(obstacle, options.mode, binder);
+    }
     return await bindInside(room, obstacle, options.mode, binder);
   } catch (cause) {
     const code = codeOf(cause);
@@ -122,10 +125,19 @@ function privateRoom(path: string): PrivateRoom | null {
   return null;
 }
 
+/** False where it can't be made; mostly the socket can't either, and the error of that says more. */
+function makeDirectory(path: string): boolean {
+  try {
+    process.getBuiltinModule("node:fs").mkdirSync(fsPath(path), 0o700);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function bindInside<T>(room: PrivateRoom, obstacle: Obstacle, mode: number, binder: PathBinder<T>): Promise<BoundPath<T>> {
-  const { mkdirSync, rmdirSync, unlinkSync } = process.getBuiltinModule("node:fs");
+  const { rmdirSync, unlinkSync } = process.getBuiltinModule("node:fs");
   const { path } = obstacle.address;
-  mkdirSync(fsPath(room.directory), 0o700);
   let bound: { value: T } | null = null;
   try {
     let binding: T | Promise<T>;
@@ -188,7 +200,7 @@ export class SocketFile {
    */
   constructor(path: string, madeAt: string, runtimeUnlinks: boolean) {
     const stat = process.getBuiltinModule("node:fs").lstatSync(fsPath(madeAt), { bigint: true });
-    this.#path = path;
+    this.#path = absolute(path);
     this.#device = stat.dev;
     this.#inode = stat.ino;
     this.#runtimeUnlinks = runtimeUnlinks;
@@ -233,11 +245,22 @@ export class SocketFile {
       this.remove();
       return closeSocket();
     }
-    openFiles.delete(this);
+    // Closed before: what is at the path is another's.
+    if (!openFiles.delete(this)) return closeSocket();
     const putBack = this.isAt(this.#path) ? () => {} : moveAside(this.#path);
     const closing = closeSocket();
     if (closing === undefined) return putBack();
     return closing.finally(putBack);
+  }
+}
+
+/** A path that stays the same when the program changes its directory. */
+function absolute(path: string): string {
+  try {
+    return process.getBuiltinModule("node:path").resolve(path);
+  } catch {
+    // Deno may not be allowed to tell the directory.
+    return path;
   }
 }
 

@@ -68,9 +68,9 @@ function cases(transport: "unix" | "unixgram"): void {
     return { directory, paths };
   }
 
-  function launchServer(): Program {
+  function launchServer(directory?: string): Program {
     const [binary, ...args] = commandFor(new URL("programs/unix_server.ts", import.meta.url));
-    return new Program(binary!, args);
+    return new Program(binary!, args, directory);
   }
 
   it("the file has the permissions of `mode`, 0o600 by default, and is gone after serverClose", async () => {
@@ -159,6 +159,20 @@ function cases(transport: "unix" | "unixgram"): void {
     assert(!existsSync(path));
   });
 
+  it("the file of a relative path is removed from any directory", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "sockets-"));
+    const program = launchServer(directory);
+    assertEquals(await program.line(), "ready");
+    program.send(`activate ${transport} relative ${0o600}\n`);
+    assertEquals(await program.line(), "bound");
+    assertEquals(readdirSync(directory), ["relative"]);
+    program.send("leave\nclose\nexit\n");
+    assertEquals(await program.line(), "closed");
+    assertEquals(await program.exited, 0);
+    assertEquals(readdirSync(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
   it("mode is never set through a link, nor on another's file", () => {
     const path = freshPath();
     const victim = freshPath();
@@ -186,7 +200,7 @@ function cases(transport: "unix" | "unixgram"): void {
 
   it("of six processes that start at once over a stale file exactly one wins, fifty times", async () => {
     const { directory, paths } = leaveStaleFiles(50);
-    const programs = Array.from({ length: 6 }, launchServer);
+    const programs = Array.from({ length: 6 }, () => launchServer());
     for (const program of programs) assertEquals(await program.line(), "ready");
     for (const path of paths) {
       for (const program of programs) program.send(`activate ${transport} ${path} ${0o600}\n`);
@@ -200,6 +214,33 @@ function cases(transport: "unix" | "unixgram"): void {
     for (const program of programs) assertEquals(await program.exited, 0);
     assertEquals(readdirSync(directory), []);
     rmSync(directory, { recursive: true });
+  });
+
+  it("a path that leaves no room for another beside it is served the same way", async () => {
+    const parent = mkdtempSync(join(tmpdir(), "s-"));
+    const directory = `${parent}/`.padEnd(runtime.capabilities.socketPathLength - 2, "x");
+    mkdirSync(directory);
+    const path = `${directory}/s`;
+    for (const mode of [0o600, 0o666]) {
+      await leaveStale(path);
+      const servers = Array.from({ length: 10 }, () => make(path, { mode }));
+      const results = await Promise.all(servers.map((server) => server.activate().then(() => "bound", ({ code }) => code)));
+      assertEquals(results.toSorted(), [...Array(9).fill("EADDRINUSE"), "bound"]);
+      assertEquals(lstatSync(path).mode & 0o777, mode);
+      assertEquals(readdirSync(directory), ["s"]);
+      const winner = servers[results.indexOf("bound")]!;
+      // What has taken the file's place stays, as another server's that listens.
+      rmSync(path);
+      const other = make(path);
+      await other.activate();
+      const { ino } = lstatSync(path);
+      await winner.serverClose();
+      assertEquals(lstatSync(path).ino, ino);
+      assertEquals(await code(make(path)), "EADDRINUSE");
+      await other.serverClose();
+      assertEquals(readdirSync(directory), []);
+    }
+    rmSync(parent, { recursive: true });
   });
 
   it("a lock that a killed server has left behind is broken", async () => {

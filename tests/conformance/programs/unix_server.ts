@@ -1,6 +1,7 @@
 /**
  * Unix servers by order, one at a time. Each line on stdin is `activate TRANSPORT PATH MODE`, which is answered with `bound` or with the
- * error's code and message; `close`, answered with `closed`; or `exit`, which ends the program as it is.
+ * error's code and message; `close`, answered with `closed`; `leave`, which goes to another directory; or `exit`, which ends the program as
+ * it is.
  */
 import { BaseRequestHandler, SocketError, UnixDatagramServer, UnixStreamServer } from "@sockets/server";
 import { createInterface } from "node:readline";
@@ -10,6 +11,10 @@ console.log("ready");
 for await (const line of createInterface({ input: process.stdin })) {
   const [order, transport, path, mode] = line.split(" ");
   if (order === "exit") process.exit(0);
+  if (order === "leave") {
+    process.chdir("/");
+    continue;
+  }
   if (order === "close") {
     await server?.serverClose();
     console.log("closed");
