@@ -10,6 +10,7 @@ import { node } from "./node.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { probeByConnecting } from "./shared/probes.ts";
 import { bindPath, type SocketFile } from "./shared/socket_file.ts";
+import { isRefused } from "./shared/permissions.ts";
 import { localOf, resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { output } from "./shared/output.ts";
@@ -212,7 +213,14 @@ export const deno: Runtime = {
     if (isGranted({ name: "env", variable })) return system.environment(variable);
   },
   spawnThread,
-  spawnProcess: (options) => spawnProcess(options, childCommand),
+  spawnProcess(options) {
+    try {
+      return spawnProcess(options, childCommand);
+    } catch (cause) {
+      if (!isRefused(cause)) throw cause;
+      throw new SocketError("EACCES", { syscall: "spawn", cause }, "not permitted: start Deno with --allow-env --allow-run=deno");
+    }
+  },
   // setImmediate() costs more here than it saves.
   afterEvents: queueMicrotask,
   // Immediates come without a poll between them. A timer is due only after one, and after a second one what that has begun is there too.

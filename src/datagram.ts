@@ -41,7 +41,7 @@ export class Datagram {
    *
    * @param data What to send; text is sent as UTF-8.
    * @returns Nothing when the kernel has taken it, else a promise. A promise that nobody awaits never becomes an unhandled rejection.
-   * @throws {SocketError} As the promise's rejection: `EDESTADDRREQ` when the sender has no name, `EMSGSIZE` when the data is too
+   * @throws {SocketError} As the promise's rejection: `EDESTADDRREQ` when the sender has no name or, on UDP, port 0, `EMSGSIZE` when the data is too
    * long for the transport; on Unix sockets `ENOENT` or `ECONNREFUSED` when the sender is gone, `EAGAIN` or `ENOBUFS` when it has
    * not taken what was sent before.
    */

@@ -2,7 +2,7 @@ import { type Address, formatAddress, toAddress } from "./address.ts";
 import { toBytes } from "./bytes.ts";
 import { Datagram } from "./datagram.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
-import { SocketError } from "./errors.ts";
+import { SocketError, type SocketErrorOptions } from "./errors.ts";
 import { handled, ignore, rejected } from "./promises.ts";
 import type { RawDatagram, RawDatagramSocket } from "./runtime.ts";
 
@@ -119,9 +119,7 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   reply(datagram: Datagram, data: Uint8Array | string): void | Promise<void> {
     const { address } = datagram;
     if (address !== null) return this.#send(toBytes(data), address);
-    return rejected(
-      new SocketError("EDESTADDRREQ", { syscall: "send" }, "the sender has no name, so there is nobody to reply to"),
-    );
+    return nobody({ syscall: "send" }, "the sender has no name, so there is nobody to reply to");
   }
 
   /**
@@ -184,6 +182,10 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
   }
 
   #send(bytes: Uint8Array, to: Address): void | Promise<void> {
+    // The systems and runtimes have several codes for it, and some send it nowhere without a word.
+    if ((to as { port?: number }).port === 0) {
+      return nobody({ syscall: "send", address: to }, "nobody has port 0, so there is nobody to send to");
+    }
     this.#datagramsSent++;
     this.#bytesSent += bytes.length;
     return this.#raw.send(bytes, to);
@@ -216,4 +218,8 @@ export class DatagramSocket implements AsyncIterable<Datagram>, AsyncDisposable 
     if (typeof group !== "string") throw new TypeError(`group must be an IP address, got ${String(group)}`);
     await this.#raw.setMembership(join, group, interfaceAddress);
   }
+}
+
+function nobody(where: SocketErrorOptions, detail: string): Promise<never> {
+  return rejected(new SocketError("EDESTADDRREQ", where, detail));
 }

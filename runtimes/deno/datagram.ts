@@ -5,11 +5,15 @@ import { bindUdp as bindNodeUdp } from "../node/datagram.ts";
 import { ArrivalQueue } from "../../src/arrival_queue.ts";
 import { ignore, rejected } from "../../src/promises.ts";
 import { PendingSends } from "../shared/pending_sends.ts";
-import { closedError, mapped, resolveHost } from "../shared/translate.ts";
+import { closedError, lookUpPeer, mapped, refused, resolveHost, sendError } from "../shared/translate.ts";
 import { explain } from "./errors.ts";
 
 /** The part of Deno's API that is used here; missing without --unstable-net. */
 type ListenDatagram = (options: { transport: "udp"; hostname: string; port: number; reuseAddress: boolean }) => DenoDatagramConn;
+
+interface DenoPermissions {
+  permissions: { querySync(permission: { name: "net"; host: string }): { state: string } };
+}
 
 interface DenoAddr {
   readonly transport: "udp";
@@ -29,10 +33,12 @@ interface DenoDatagramConn {
   ref(): void;
 }
 
+/** What comes of sending to an address of the other family. */
+const WRONG_FAMILY = new Set(["EAFNOSUPPORT", "ENETUNREACH"]);
 /** Bytes of a buffer that datagrams share, at least. */
 const SLAB = 65_536;
 
-export const listenDatagram = (globalThis as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
+export const listenDatagram = (globalThis as unknown as { Deno?: { listenDatagram?: ListenDatagram } }).Deno?.listenDatagram;
 
 /** UDP by way of `Deno.listenDatagram`, Unix datagrams by way of `Deno.dlopen`. */
 export async function bindDatagram(options: BindOptions): Promise<RawDatagramSocket> {
@@ -45,7 +51,7 @@ export async function bindDatagram(options: BindOptions): Promise<RawDatagramSoc
 /** UDP; by way of `node:dgram` where Deno's own socket is missing. */
 async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
   const { address, receiveBufferSize, sendBufferSize } = options;
-  if (listenDatagram === undefined) return bindNodeUdp(options);
+  if (listenDatagram === undefined) return bindNodeUdp(options, undefined, explainSend);
   const hostname = await resolveHost(address, options.addressFamily);
   // Foreign functions are loaded where they are needed.
   const sized = receiveBufferSize === null && sendBufferSize === null ? null : await import("./buffer_sizes.ts");
@@ -59,6 +65,15 @@ async function bindUdp(options: BindOptions): Promise<RawDatagramSocket> {
     throw explain(cause, "bind", address);
   }
 }
+
+/** `node:dgram` in Deno says UNKNOWN of what is not permitted. */
+const explainSend: typeof sendError = (cause, to, ip, ipv6) => {
+  const { permissions } = (globalThis as unknown as { Deno: DenoPermissions }).Deno;
+  const host = ipFamily(ip) === "IPv6" ? `[${ip}]` : ip;
+  const { state } = permissions.querySync({ name: "net", host: `${host}:${(to as { port: number }).port}` });
+  if (state === "granted") return sendError(cause, to, ip, ipv6);
+  return refused(`--allow-net=${host}, or --allow-net for all hosts`, "send", to, cause);
+};
 
 class DenoDatagramSocket implements RawDatagramSocket {
   readonly address: Address;
@@ -123,15 +138,22 @@ class DenoDatagramSocket implements RawDatagramSocket {
   }
 
   send(bytes: Uint8Array, to: Address): void | Promise<void> {
+    return this.#send(bytes, to, (to as DenoAddr & Address).hostname);
+  }
+
+  #send(bytes: Uint8Array, to: Address, hostname: string): Promise<void> {
     if (this.#closed !== null) return rejected(closedError(to));
-    const { hostname, port } = to as DenoAddr & Address;
+    const { port } = to as DenoAddr & Address;
     this.#sending.begin();
     const sending = this.#conn.send(bytes, { transport: "udp", hostname: mapped(hostname, this.#ipv6), port });
     const sent = sending.then(this.#sent, (cause) => {
       this.#sent();
       // Only now: on the way that everything goes there is no promise to spare.
       sent.catch(ignore);
-      throw explain(cause, "send", to);
+      const error = sendError(explain(cause, "send", to), to, hostname, this.#ipv6);
+      // Deno takes the first address that the resolver has, of whatever family.
+      if (ipFamily(hostname) !== null || !WRONG_FAMILY.has(error.code)) throw error;
+      return lookUpPeer(to, this.#ipv6).then((ip) => this.#send(bytes, to, ip));
     });
     return sent;
   }

@@ -32,7 +32,11 @@ export function unixDatagramSupport(): true | string {
 }
 
 /** UDP by way of `node:dgram`: all that Node has, and what Bun and Deno fall back on for what their own sockets lack. */
-export async function bindUdp(options: BindOptions, makeDirectSend?: typeof directSend): Promise<RawDatagramSocket> {
+export async function bindUdp(
+  options: BindOptions,
+  makeDirectSend?: typeof directSend,
+  explainSend: typeof sendError = sendError,
+): Promise<RawDatagramSocket> {
   const { address, addressFamily, ipv6Only, maxPacketSize, requestQueueSize, receiveBufferSize, sendBufferSize } = options;
   const name = await resolveHost(address, addressFamily);
   // `node:dgram` would look for an IPv4 address alone.
@@ -54,7 +58,13 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
       socket.close();
       reject(toSocketError(cause, "bind", address));
     });
-    socket.bind({ address: host, port: "port" in address ? address.port : 0 }, resolve);
+    try {
+      socket.bind({ address: host, port: "port" in address ? address.port : 0 }, resolve);
+    } catch (cause) {
+      // As Deno does for what it doesn't permit.
+      socket.close();
+      reject(toSocketError(cause, "bind", address));
+    }
   });
   const bound = socket.address();
   const local = inetAddress("udp", bound.address, bound.port);
@@ -91,7 +101,7 @@ export async function bindUdp(options: BindOptions, makeDirectSend?: typeof dire
     if (sent === undefined) return;
     return sending.add(sent.catch((cause) => {
       // Closing the socket was not to wait for it any longer.
-      throw (cause as { code?: unknown }).code === "ECANCELED" ? closedError(to) : sendError(cause, to, ip, ipv6);
+      throw (cause as { code?: unknown }).code === "ECANCELED" ? closedError(to) : explainSend(cause, to, ip, ipv6);
     }));
   };
   return {

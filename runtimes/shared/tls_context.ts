@@ -3,6 +3,7 @@ import type * as tls from "node:tls";
 import { SocketError, UnsupportedError } from "../../src/errors.ts";
 import type { TlsSettings } from "../../src/runtime.ts";
 import type { PeerCertificate, TlsCertificate } from "../../src/tls.ts";
+import { isRefused, missingPermission } from "./permissions.ts";
 
 /**
  * What is spoken below TLS 1.3: forward secrecy and authenticated encryption only, as Mozilla's "intermediate" recommendation has it, less
@@ -94,7 +95,8 @@ async function readPem(source: string, what: string): Promise<string> {
     return await process.getBuiltinModule("node:fs").promises.readFile(source, "utf8");
   } catch (cause) {
     const { code, message } = cause as Error & { code?: string };
-    throw new SocketError(code ?? "EIO", { syscall: "open", cause }, `${what} can't be read: ${message}`);
+    const [known, why] = isRefused(cause) ? ["EACCES", missingPermission(cause)] : [code ?? "EIO", message];
+    throw new SocketError(known, { syscall: "open", cause }, `${what} can't be read: ${why}`);
   }
 }
 

@@ -1,15 +1,22 @@
 import { type Address, type AddressFamily, ipFamily } from "../../src/address.ts";
 import { SocketError } from "../../src/errors.ts";
+import { isRefused, missingPermission } from "./permissions.ts";
 
 /** A runtime's own error as a {@linkcode SocketError}: with its POSIX code where it has one, else with `fallback`. */
 export function toSocketError(cause: unknown, syscall: string, address: Address, fallback = "EIO"): SocketError {
   if (cause instanceof SocketError) return cause;
+  if (isRefused(cause)) return new SocketError("EACCES", { syscall, address, cause }, missingPermission(cause, syscall, address));
   const { code, syscall: own } = cause as { code?: unknown; syscall?: unknown };
   return new SocketError(typeof code === "string" && /^E[A-Z0-9]+$/.test(code) ? code : fallback, {
     syscall: typeof own === "string" ? own : syscall,
     address,
     cause,
   });
+}
+
+/** What a runtime's permissions refuse, where its own error doesn't say what they lack. */
+export function refused(flag: string, syscall: string, address: Address, cause: unknown): SocketError {
+  return new SocketError("EACCES", { syscall, address, cause }, `not permitted: start Deno with ${flag}`);
 }
 
 /** What listening on a descriptor gets that is a socket of another kind. */
@@ -31,6 +38,8 @@ export async function lookUp(address: Address, hostname: string, family: 0 | 4 |
   try {
     return (await lookup(hostname, { family })).address;
   } catch (cause) {
+    // Of the resolvers, Deno's alone knows this one.
+    if ((cause as { code?: unknown }).code === "EPERM") throw refused(`--allow-net=${hostname}`, "getaddrinfo", address, cause);
     throw toSocketError(cause, "getaddrinfo", address, "ENOTFOUND");
   }
 }

@@ -7,7 +7,7 @@ import {
   BaseRequestHandler,
   bind,
   connect,
-  type Datagram,
+  Datagram,
   DatagramRequestHandler,
   formatAddress,
   getRuntime,
@@ -539,6 +539,28 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
     });
   });
 
+  if (transport === "udp") {
+    it("nobody has port 0: EDESTADDRREQ, which costs nothing but the reply", async () => {
+      const Handler = handler(async (datagram) => {
+        if (text(datagram.data) === "forged") {
+          const address = { transport: "udp", hostname: "127.0.0.1", port: 0 } as const;
+          return await new Datagram({ data: datagram.data, address, truncated: false }, datagram.socket).reply("lost");
+        }
+        await datagram.reply("fine");
+      });
+      await serving(Handler, async (server, client) => {
+        await client.send("forged");
+        await client.send("x");
+        assertEquals(text((await client.receive()).data), "fine");
+        await until(() => server.errors.length === 1);
+        const { code, message } = server.errors[0] as SocketError;
+        assertEquals(code, "EDESTADDRREQ");
+        assert(message.includes("port 0"), message);
+        assertEquals(server.stats.datagramsSent, 1);
+      });
+    });
+  }
+
   it("a reply that is too long is EMSGSIZE", async () => {
     const Handler = handler((datagram) => datagram.reply(new Uint8Array(transport === "udp" ? 65_508 : 1 << 20)));
     await serving(Handler, async (server, client) => {
@@ -731,6 +753,16 @@ function cases(runtime: Runtime, transport: Transport, mode: "sequential" | "asy
         }
         assertEquals(server.errors, []);
       }, options);
+    }
+  });
+
+  it("an IPv4 socket can't send to an IPv6 address: EAFNOSUPPORT", async () => {
+    for (const options of [{}, { receiveBufferSize: 65_536 }]) {
+      const socket = await bind("udp://127.0.0.1:0", { runtime, ...options });
+      const error = await assertRejects(async () => await socket.send("x", "udp://[::1]:9"), SocketError);
+      assertEquals([error.code, error.syscall], ["EAFNOSUPPORT", "send"]);
+      assert(error.message.includes("::1 is an IPv6 address"), error.message);
+      await socket.close();
     }
   });
 

@@ -144,3 +144,83 @@ for (const [name, net] of isDeno ? [["that of its path", true], ["all of it", fa
       assertEquals(readdirSync(folder), []);
     }));
 }
+
+/** What is tried, and the flags that the errors name one after the other until it is permitted. */
+const PERMITTED: [what: string, args: string[], flags: string[]][] = [
+  ["tcp", ["tcp://127.0.0.1:0"], ["--allow-net=127.0.0.1:0"]],
+  ["tcp", ["tcp://[::1]:0"], ["--allow-net=[::1]:0"]],
+  ["tcp by family", ["tcp://localhost:0"], ["--allow-net=localhost", "--allow-net=127.0.0.1:0"]],
+  ["tls", ["tls://127.0.0.1:0", "FOLDER/cert.pem"], ["--allow-read=FOLDER/cert.pem"]],
+  ["udp", ["udp://127.0.0.1:0"], ["--allow-net=127.0.0.1:0"]],
+  ["unix", ["unix:FOLDER/s"], ["--allow-read=FOLDER", "--allow-write=FOLDER", "--allow-net=unix:FOLDER/s"]],
+  ["unix", ["unix:\\0sockets-permitted"], ["--allow-net"]],
+  ["unixgram", ["unixgram:FOLDER/s"], ["--allow-ffi", "--allow-read=FOLDER", "--allow-write=FOLDER"]],
+  ["connect", ["tcp://127.0.0.1:1"], ["--allow-net=127.0.0.1:1"]],
+  ["connect", ["unix:FOLDER/s"], ["--allow-read=FOLDER/s", "--allow-write=FOLDER/s", "--allow-net=unix:FOLDER/s"]],
+  ["send", ["udp://127.0.0.1:0", "udp://127.0.0.1:9"], ["--allow-net=127.0.0.1:0", "--allow-net=127.0.0.1"]],
+  ["send", ["udp://127.0.0.1:0", "udp://localhost:9"], ["--allow-net=127.0.0.1:0", "--allow-net=localhost"]],
+  ["forking", ["tcp://127.0.0.1:0"], ["--allow-net=127.0.0.1:0", "--allow-env", "--allow-run=deno"]],
+];
+
+for (const unstable of isDeno ? [true, false] : []) {
+  for (const [what, args, expected] of PERMITTED) {
+    // `node:dgram`, which stands in for Deno's own socket, looks names up by itself.
+    if (!unstable && (what !== "udp" && what !== "send" || args.some((arg) => arg.includes("localhost")))) continue;
+    test(`deno: what is not permitted is EACCES and names the flags: ${what} ${args.join(" ")}${unstable ? "" : ", node:dgram"}`, () =>
+      withFolder(async (folder) => {
+        const here = (text: string) => text.replaceAll("FOLDER", folder);
+        if (what === "tls") writeFileSync(join(folder, "cert.pem"), "none");
+        const root = fileURLToPath(new URL("../..", import.meta.url));
+        const program = fileURLToPath(new URL("../conformance/programs/permitted.ts", import.meta.url));
+        const map = join(root, "tests/offline/import_map.json");
+        const flags = ["--no-prompt", "--no-check", `--allow-read=${root}`];
+        // Without the project's configuration, which has it too.
+        flags.push("--no-config", `--import-map=${map}`, ...(unstable ? ["--unstable-net"] : []));
+        const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` };
+        const named: string[] = [];
+        for (;;) {
+          const { status, stdout, stderr } = await new Program(
+            process.execPath,
+            ["run", ...flags, ...named, program, what, ...args.map(here)],
+            folder,
+            env,
+          ).finish();
+          assertEquals([status, stderr], [0, ""]);
+          const error = JSON.parse(stdout) as null | { name: string; code?: string; message: string; cause?: string };
+          // That it is permitted doesn't mean that it can be done.
+          if (error === null || !error.message.includes("--allow-")) break;
+          if (error.name !== "UnsupportedError") {
+            assertEquals([error.name, error.code], ["SocketError", "EACCES"]);
+            assert(error.cause !== undefined, "the runtime's own error is the cause");
+          }
+          const more = error.message.match(/--allow-[^\s,]+/g)!.filter((flag) => !named.includes(flag));
+          assert(more.length > 0, `${named.join(" ")}, and still: ${error.message}`);
+          // The second one of a datagram's is the alternative.
+          named.push(...(what === "send" ? more.slice(0, 1) : more));
+        }
+        assertEquals(named, expected.map(here));
+      }));
+  }
+}
+
+if (isDeno) {
+  test("deno: the permissions that SECURITY.md has for UDP let a server reply", async () => {
+    const security = readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8");
+    const [, flag] = /^\| UDP +\| `(--allow-net=[^`]+)`/m.exec(security)!;
+    const args = ["run", "--no-prompt", "--no-check", flag!.replace("0.0.0.0:9000", "0.0.0.0:0"), join(examples, "echo.ts")];
+    const program = new Program(process.execPath, [...args, "--listen", "udp://0.0.0.0:0"]);
+    try {
+      const { port } = parseAddress((await program.line()).slice("listening ".length)) as { port: number };
+      const client = await bind("udp://127.0.0.1:0");
+      client.timeout = 10_000;
+      await client.send("hello", `udp://127.0.0.1:${port}`);
+      assertEquals((await client.receive())!.data, text("hello"));
+      await client.close();
+      program.kill("SIGTERM");
+      assertEquals([await program.exited, program.stderr], [0, ""]);
+    } finally {
+      program.kill("SIGKILL");
+      await program.exited;
+    }
+  });
+}
