@@ -36,6 +36,8 @@ export interface ServerOptions {
   blockOnClose?: boolean;
   /** See {@linkcode BaseServer.maxActiveRequests}. */
   maxActiveRequests?: number;
+  /** See {@linkcode BaseServer.workerGrace}. */
+  workerGrace?: number;
   /** See {@linkcode BaseServer.data}. */
   data?: unknown;
 }
@@ -105,7 +107,7 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `requestsShareSocket`, `stopListening()`,
  * `interrupt()`, `keepRunning()`, `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`,
  * `workerStarted()`,
- * `workerExited()`, `validate()`.
+ * `workerExited()`, `workerStuck()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -130,6 +132,13 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * the queue.
    */
   maxActiveRequests: number = Infinity;
+  /**
+   * Milliseconds in which a thread or process has to answer once a request of its is over, because a limit has ended it or because
+   * `requestTimeout` has passed since it began: 1000 by default. One whose event loop doesn't turn, as when a handler computes without
+   * end, is ended then, and replaced. What else ran there fails; therefore a thread that has requests which are not over gets ten times as
+   * long. So does a process, or a thread of `spawnThread()`, that does answer, for its handler to be done. `Infinity` lets them go on.
+   */
+  workerGrace = 1000;
   /** Whatever the handlers need to know; in a thread, `this.server.data` is a clone of it that shares its `SharedArrayBuffer`s. */
   data: unknown = null;
 
@@ -156,6 +165,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #rejected = 0;
   #aborted = 0;
   #errors = 0;
+  #stuckWorkers = 0;
   #activated: Promise<void> | null = null;
   /** Whether somebody was told that it listens. */
   #announced = false;
@@ -231,6 +241,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       requestTime: this.#requestTime.copy(),
       threads: 0,
       children: 0,
+      stuckWorkers: this.#stuckWorkers,
     };
   }
 
@@ -614,6 +625,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected validate(): void {
     if (this.timeout !== null) checkTimeout("timeout", this.timeout);
     checkTimeout("shutdownTimeout", this.shutdownTimeout);
+    checkTimeout("workerGrace", this.workerGrace);
+    if (this.workerGrace === 0) throw new RangeError("workerGrace must be more than 0; Infinity switches it off");
     if (!(this.maxActiveRequests >= 1)) {
       throw new RangeError(`maxActiveRequests must be 1 or more, got ${String(this.maxActiveRequests)}`);
     }
@@ -737,6 +750,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   protected workerExited(kind: WorkerKind, id: number, error: Error | null): void {
     const { workerExited } = this.#channels;
     if (workerExited.hasSubscribers) workerExited.publish({ server: this, kind, id, error });
+  }
+
+  /** Counts a worker that was ended because it did not answer. */
+  protected workerStuck(): void {
+    this.#stuckWorkers++;
   }
 
   async #activate(): Promise<void> {

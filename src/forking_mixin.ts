@@ -4,7 +4,7 @@ import type { ShutdownOptions } from "./base_server.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
 import { checkTimeout } from "./deadline.ts";
-import { senderOf } from "./hand_over.ts";
+import { patienceOf, senderOf } from "./hand_over.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ProcessPool } from "./process_pool.ts";
 import type { ServerStats } from "./stats.ts";
@@ -119,6 +119,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
         requestsPerChild,
         childTimeout,
         sendDatagram: senderOf(this),
+        ...patienceOf(this),
         onStart: (id) => this.workerStarted("process", id),
         onExit: (id, error) => this.workerExited("process", id, error),
         onError: (error) => this.reportError(error),

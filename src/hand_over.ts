@@ -37,15 +37,26 @@ export async function handOver(kind: WorkerKind, handed: HandedOver): Promise<Pr
 
 function common(
   { server, module, data }: HandedOver,
-): Pick<ProcessPoolOptions, "runtime" | "start" | "sendDatagram" | "onStart" | "onExit" | "onError"> {
+): Omit<ProcessPoolOptions, "maxChildren" | "spareChildren" | "requestsPerChild" | "childTimeout"> {
   return {
     runtime: server.runtime,
     start: { entry: "handler", module, serverAddress: server.serverAddress, data, limits: handlerLimits(server) },
     sendDatagram: senderOf(server),
+    ...patienceOf(server),
     // It is none of the server's own workers.
     onStart: ignore,
     onExit: ignore,
     // It has the one request, which tells of what goes wrong.
     onError: ignore,
+  };
+}
+
+/** How long the workers of a server may take, as its fields say when that is asked. */
+export function patienceOf(server: object): Pick<ProcessPoolOptions, "workerGrace" | "requestTimeout" | "onStuck"> {
+  const fields = server as { workerGrace: number; requestTimeout?: number; workerStuck(): void };
+  return {
+    workerGrace: () => fields.workerGrace,
+    requestTimeout: () => fields.requestTimeout ?? Infinity,
+    onStuck: () => fields.workerStuck(),
   };
 }

@@ -16,6 +16,12 @@ export interface ProcessPoolOptions {
   readonly requestsPerChild: number;
   readonly childTimeout: number;
   readonly sendDatagram: SendDatagram;
+  /** See `BaseServer.workerGrace`. */
+  readonly workerGrace: () => number;
+  /** See `ConnectionLimits.requestTimeout`. */
+  readonly requestTimeout: () => number;
+  /** Told of a child that was ended because it was not done in time. */
+  readonly onStuck: () => void;
   /** Told of a child that has loaded the handler's module. */
   readonly onStart: (id: number) => void;
   /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
@@ -176,17 +182,26 @@ class PooledProcess {
   #child: ChildProcess;
   #host: Host;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Why it was ended by force. */
+  #stuck: Error | null = null;
 
-  constructor({ runtime, start, sendDatagram, onStart, onExit }: ProcessPoolOptions) {
+  constructor(options: ProcessPoolOptions) {
+    const { runtime, start, sendDatagram, onStart, onExit, onStuck, workerGrace: grace, requestTimeout } = options;
     const child = this.#child = runtime.spawnProcess({
       start,
       onFrame: (channel, type, payload) => this.#host.receive(channel, type, payload),
     });
-    this.#host = new Host((channel, type, payload) => child.send(channel, type, payload), sendDatagram);
+    const stuck = (error: Error) => {
+      this.#stuck = new Error(`process ${child.pid} was ended: ${error.message}`);
+      onStuck();
+      this.end();
+    };
+    const patience = { grace, requestTimeout, exclusive: true, stuck, answered: ignore };
+    this.#host = new Host((channel, type, payload) => child.send(channel, type, payload), sendDatagram, patience);
     this.pid = child.pid;
     this.ready = child.ready;
     // Before anybody takes it for ended.
-    const gone = child.exited.then((error) => this.ending ? null : error);
+    const gone = child.exited.then((error) => this.#stuck ?? (this.ending ? null : error));
     this.ready.then(() => {
       onStart(child.pid);
       void gone.then((error) => onExit(child.pid, error));
@@ -195,7 +210,8 @@ class PooledProcess {
       clearTimeout(this.#timer);
       const unasked = !this.busy && !this.ending;
       this.ending = true;
-      this.#host.fail(new Error(`the process that handled the request is gone: ${error.message}`, { cause: error }));
+      const cause = this.#stuck ?? error;
+      this.#host.fail(new Error(`the process that handled the request is gone: ${cause.message}`, { cause }));
       return unasked ? new Error(`a process that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
   }

@@ -44,6 +44,8 @@ export interface ServerStats {
   readonly threads: number;
   /** Child processes that are running. */
   readonly children: number;
+  /** Threads and processes that were ended because they did not answer, see `BaseServer.workerGrace`. */
+  readonly stuckWorkers: number;
 }
 
 /** What several servers have counted together; of those elsewhere, by way of JSON. */
@@ -68,6 +70,7 @@ export function sumStats(all: readonly ServerStats[]): ServerStats {
     datagramsSent: 0,
     threads: 0,
     children: 0,
+    stuckWorkers: 0,
   };
   for (const stats of all) {
     for (const name of Object.keys(numbers) as (keyof typeof numbers)[]) numbers[name] += stats[name];

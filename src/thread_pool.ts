@@ -16,6 +16,12 @@ export interface ThreadPoolOptions {
   /** Whether threads that are busy leave the process free to exit. */
   readonly daemon: boolean;
   readonly sendDatagram: SendDatagram;
+  /** See `BaseServer.workerGrace`. */
+  readonly workerGrace: () => number;
+  /** See `ConnectionLimits.requestTimeout`. */
+  readonly requestTimeout: () => number;
+  /** Told of a thread that was ended because it did not answer. */
+  readonly onStuck: () => void;
   /** Told of a thread that has loaded the handler's module. */
   readonly onStart: (id: number) => void;
   /** Told of it when it is gone, with what ended it, or `null` when the pool did. */
@@ -84,9 +90,13 @@ export class ThreadPool {
   /** The thread for the next request; `null` when it has to wait for one. */
   #choose(): PooledThread | null {
     let least: PooledThread | null = null;
+    let leastStalled = false;
     for (const worker of this.#workers) {
-      if (worker.served >= this.#options.maxRequestsPerThread) continue;
-      if (least === null || worker.active < least.active) least = worker;
+      // One that computes without end, perhaps, is not to get a request that another could handle.
+      if (worker.served >= this.#options.maxRequestsPerThread || worker.asked) continue;
+      const stalled = worker.stalled;
+      const better = least === null || (stalled === leastStalled ? worker.active < least.active : leastStalled);
+      if (better) [least, leastStalled] = [worker, stalled];
     }
     if ((least === null || least.active > 0) && this.#workers.size < this.#options.maxThreads) least = this.#spawn();
     least?.take();
@@ -100,7 +110,7 @@ export class ThreadPool {
   }
 
   #spawn(): PooledThread {
-    const worker = new PooledThread(this.#options);
+    const worker = new PooledThread(this.#options, () => this.#serveWaiting());
     this.#workers.add(worker);
     worker.thread.ready.catch(() => this.#remove(worker));
     void worker.ended.then((error) => {
@@ -119,6 +129,10 @@ export class ThreadPool {
 
   #remove(worker: PooledThread): void {
     this.#workers.delete(worker);
+    this.#serveWaiting();
+  }
+
+  #serveWaiting(): void {
     try {
       for (let next; this.#waiting.length > 0 && (next = this.#choose()) !== null;) this.#waiting.shift()!.resolve(next);
     } catch (error) {
@@ -127,6 +141,9 @@ export class ThreadPool {
     }
   }
 }
+
+/** Milliseconds after which a thread that reads nothing of what it was sent counts as one that computes. */
+const STALL_MS = 20;
 
 class PooledThread {
   readonly thread: ThreadWorker;
@@ -138,18 +155,35 @@ class PooledThread {
   #host: Host;
   #daemon: boolean;
   #ending = false;
+  /** Why it was ended by force. */
+  #stuck: Error | null = null;
+  /** What it had read when somebody last looked, while it had not read all, and since when it is no more. */
+  #read: number | null = null;
+  #readSince = 0;
 
-  constructor({ runtime, start, daemon, sendDatagram, onStart, onExit }: ThreadPoolOptions) {
+  /**
+   * @param options How to run it.
+   * @param answered Called when it can get requests again.
+   */
+  constructor(options: ThreadPoolOptions, answered: () => void) {
+    const { runtime, start, daemon, sendDatagram, onStart, onExit, onStuck, workerGrace: grace, requestTimeout } = options;
     this.#daemon = daemon;
     const thread = this.thread = startThread(
       runtime,
       start,
       (channel, type, payload) => this.#host.receive(channel, type, payload),
     );
-    this.#host = new Host((channel, type, payload) => thread.send(channel, type, payload), sendDatagram);
+    const stuck = (error: Error) => {
+      this.#stuck = new Error(`thread ${thread.id} was ended: ${error.message}`);
+      onStuck();
+      thread.terminate();
+    };
+    const exclusive = options.maxThreads === 1 && options.maxRequestsPerThread === 1;
+    const patience = { grace, requestTimeout, exclusive, stuck, answered };
+    this.#host = new Host((channel, type, payload) => thread.send(channel, type, payload), sendDatagram, patience);
     // One that could not load the handler may go on running, with a timer of the module's say.
     // Before anybody takes it for ended.
-    const gone = thread.exited.then((error) => this.#ending ? null : error);
+    const gone = thread.exited.then((error) => this.#stuck ?? (this.#ending ? null : error));
     this.thread.ready.then(() => {
       this.#idle();
       onStart(thread.id);
@@ -157,9 +191,24 @@ class PooledThread {
     }, () => this.end());
     this.ended = this.thread.exited.then((error) => {
       const unasked = this.active === 0 && !this.#ending;
-      this.#host.fail(new Error(`the thread that handled the request is gone: ${error.message}`, { cause: error }));
+      const cause = this.#stuck ?? error;
+      this.#host.fail(new Error(`the thread that handled the request is gone: ${cause.message}`, { cause }));
       return unasked ? new Error(`a thread that had no request is gone: ${error.message}`, { cause: error }) : null;
     });
+  }
+
+  /** Whether it was asked for a sign of life and has not given it yet. */
+  get asked(): boolean {
+    return this.#host.asked;
+  }
+
+  /** Whether it has not read for a while what it was sent, as while it computes. */
+  get stalled(): boolean {
+    const read = this.thread.unread;
+    const now = performance.now();
+    if (read === null || read !== this.#read) this.#readSince = now;
+    this.#read = read;
+    return now - this.#readSince >= STALL_MS;
   }
 
   /** Counts a request that it is to handle. */

@@ -3,7 +3,7 @@ import type { ServerClass } from "./async_mixin.ts";
 import type { ShutdownOptions } from "./base_server.ts";
 import { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import { senderOf } from "./hand_over.ts";
+import { patienceOf, senderOf } from "./hand_over.ts";
 import { handlerLimits } from "./limits.ts";
 import type { ServerStats } from "./stats.ts";
 import type { ThreadPool } from "./thread_pool.ts";
@@ -108,6 +108,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
         maxRequestsPerThread,
         daemon,
         sendDatagram: senderOf(this),
+        ...patienceOf(this),
         onStart: (id) => this.workerStarted("thread", id),
         onExit: (id, error) => this.workerExited("thread", id, error),
         onError: (error) => this.reportError(error),

@@ -21,6 +21,8 @@ export interface Worker {
 
 /** A thread; it can leave the process free to exit. */
 export interface ThreadWorker extends Worker {
+  /** How far it has read what it was sent, a number that changes as it reads; `null` when it has read all. */
+  readonly unread: number | null;
   /** Whether it keeps the process running. */
   keepAlive(on: boolean): void;
 }
@@ -48,6 +50,9 @@ export function startThread(runtime: Runtime, start: WorkerStart, onFrame: OnFra
     id: thread.id,
     ready: thread.ready,
     exited: thread.exited,
+    get unread() {
+      return writer.unread;
+    },
     send: (channel, type, payload) => writer.write(channel, type, payload),
     keepAlive: (on) => thread.keepAlive(on),
     terminate: () => thread.terminate(),

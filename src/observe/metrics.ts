@@ -104,4 +104,11 @@ export const METRICS: readonly Metric[] = [
     help: "Child processes that are running.",
     value: ({ children }) => children,
   },
+  {
+    name: "workers.stuck",
+    type: "counter",
+    unit: "{worker}",
+    help: "Threads and processes ended because they did not answer.",
+    value: ({ stuckWorkers }) => stuckWorkers,
+  },
 ];

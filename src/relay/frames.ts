@@ -4,7 +4,7 @@ import type { EndReason } from "../end_reason.ts";
 import type { TlsInfo } from "../tls.ts";
 import { fromPlainError, type PlainError, toPlainError } from "./plain_error.ts";
 
-/** The types of frames. Each belongs to a request, whose number is its channel. */
+/** The types of frames. Most belong to a request, whose number is their channel. */
 export const FRAME = {
   /** To the worker: a connection to handle; {@linkcode Opened} as JSON. */
   OPEN: 1,
@@ -40,6 +40,10 @@ export const FRAME = {
    * To the server: asks for an answer behind all that has arrived for the connection by now. To the worker: the answer.
    */
   ARRIVALS: 16,
+  /** To the worker: asks whether its event loop turns. The channel means nothing. */
+  PING: 17,
+  /** To the server: it does. */
+  PONG: 18,
 } as const;
 
 /** Bytes that may be under way in one direction of a connection. */

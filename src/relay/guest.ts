@@ -97,6 +97,8 @@ export class Guest {
       }
       case FRAME.SENT:
         return this.#socket.sent(channel, payload);
+      case FRAME.PING:
+        return this.#send(channel, FRAME.PONG);
       default:
         this.#connections.get(channel)?.onFrame(type, payload);
     }

@@ -20,6 +20,7 @@ import {
 } from "./frames.ts";
 import { afterPoll } from "../runtime.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
+import { type Patience, WorkerWatch } from "./worker_watch.ts";
 
 /** Sends a frame to a worker. */
 export type Send = (channel: number, type: number, payload?: Uint8Array) => void;
@@ -35,19 +36,29 @@ export class Host {
   #last = 0;
   /** Why the worker is gone. */
   #failure: Error | null = null;
+  #requestTimeout: () => number;
+  #watch: WorkerWatch;
 
   /**
    * @param send Sends a frame to the worker.
    * @param sendDatagram Sends a datagram from the server's own socket.
+   * @param patience When the worker counts as stuck.
    */
-  constructor(send: Send, sendDatagram: SendDatagram) {
+  constructor(send: Send, sendDatagram: SendDatagram, patience: Patience) {
     this.#send = send;
     this.#sendDatagram = sendDatagram;
+    this.#requestTimeout = patience.requestTimeout;
+    this.#watch = new WorkerWatch(patience, () => send(0, FRAME.PING), () => this.active);
   }
 
   /** Requests that the worker has not finished. */
   get active(): number {
     return this.#requests.size;
+  }
+
+  /** Whether the worker was asked for a sign of life and has not given it yet. */
+  get asked(): boolean {
+    return this.#watch.waits;
   }
 
   /** Has the worker handle a request, of which `unread` was read already; resolves when its handler is done, rejects with what it threw. */
@@ -64,10 +75,15 @@ export class Host {
       for (let sent = 0; unread !== undefined && sent < unread.length; sent += MAX_PAYLOAD) {
         this.#send(channel, FRAME.DATA, unread.subarray(sent, sent + MAX_PAYLOAD));
       }
-      relay = new ConnectionRelay(request, (type, payload) => this.#send(channel, type, payload));
+      const begun = performance.now();
+      const over = () => this.#isOver(channel, request, begun);
+      relay = new ConnectionRelay(request, (type, payload) => this.#send(channel, type, payload), over);
     } else {
       const opened: Opened = { clientAddress, truncated: request.truncated };
       this.#send(channel, FRAME.DATAGRAM, encodeWithData(opened, request.data));
+      // Nobody aborts a datagram, but its handler has no more time than that either.
+      const timeout = this.#requestTimeout();
+      if (timeout !== Infinity) this.#watch.expect(channel, timeout, "deadline");
     }
     this.#requests.set(channel, { request, done, relay });
     return done.promise;
@@ -76,10 +92,12 @@ export class Host {
   /** A frame has come from the worker. */
   receive(channel: number, type: number, payload: Uint8Array): void {
     if (type === FRAME.SEND) return this.#sendFrom(channel, payload);
+    if (type === FRAME.PONG) return this.#watch.answered();
     const request = this.#requests.get(channel);
     if (request === undefined) return;
     if (type !== FRAME.DONE) return request.relay?.receive(type, payload);
     this.#requests.delete(channel);
+    this.#watch.done(channel);
     request.relay?.stop();
     if (payload.length === 0) request.done.resolve();
     else request.done.reject(decodeError(payload));
@@ -95,11 +113,22 @@ export class Host {
   /** The worker is gone: its requests fail. */
   fail(error: Error): void {
     this.#failure = error;
+    this.#watch.stop();
     for (const { done, relay } of this.#requests.values()) {
       relay?.stop();
       done.reject(error);
     }
     this.#requests.clear();
+  }
+
+  /** A connection is gone; its handler should be done soon. */
+  #isOver(channel: number, connection: Connection, begun: number): void {
+    if (!this.#requests.has(channel)) return;
+    const reason = connection.endReason;
+    if (reason !== null && endedHere(connection)) return this.#watch.expect(channel, 0, reason);
+    // The peer has left, or the handler has closed it: it has the rest of the time that it would have had.
+    const left = begun + this.#requestTimeout() - performance.now();
+    this.#watch.expect(channel, Math.max(0, left), "deadline");
   }
 
   #sendFrom(channel: number, payload: Uint8Array): void {
@@ -124,7 +153,12 @@ class ConnectionRelay {
   #owed = 0;
   #stopped = false;
 
-  constructor(connection: Connection, send: (type: number, payload?: Uint8Array) => void) {
+  /**
+   * @param connection The connection.
+   * @param send Sends a frame to the worker.
+   * @param over Called when the connection is gone.
+   */
+  constructor(connection: Connection, send: (type: number, payload?: Uint8Array) => void, over: () => void) {
     this.#connection = connection;
     this.#send = send;
     watchOf(connection)?.relayed();
@@ -133,6 +167,7 @@ class ConnectionRelay {
     void connection.closed.then(() => {
       if (connection.error !== null) this.lost(connection.error);
       else if (endedHere(connection)) this.lost(new SocketError("ECONNABORTED"));
+      over();
     });
   }
 

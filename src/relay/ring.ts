@@ -78,6 +78,12 @@ export class RingWriter {
     if (this.#pending.length === 1) void this.#flush();
   }
 
+  /** How far the reader has come, while there is something to read for it; else `null`. */
+  get unread(): number | null {
+    const tail = Atomics.load(this.#words, TAIL);
+    return tail === this.#words[HEAD] ? null : tail;
+  }
+
   /** Ends both ends: the reader stops once it has read what is there. */
   close(): void {
     this.#pending = [];

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { threadId } from "node:worker_threads";
-import { BaseRequestHandler, type RequestHandlerClass } from "@sockets/server";
+import { BaseRequestHandler, type Datagram, type RequestHandlerClass } from "@sockets/server";
 
 /** Does what its request says: a word, and for some a path. */
 export default class Faulty extends BaseRequestHandler {
@@ -42,6 +42,10 @@ export default class Faulty extends BaseRequestHandler {
       case "spin":
         await this.request.write("spinning");
         for (;;);
+      case "ends-late":
+        // When its connection is gone, it has something left to do.
+        await this.request.closed;
+        return new Promise((resolve) => setTimeout(resolve, Number(path)));
       case "ignore":
         await this.request.write("ignoring");
         return new Promise(() => {});
@@ -75,6 +79,21 @@ function eat(process_: boolean): void {
   // Bounded, in case that nothing else bounds it.
   while (eaten.length < 500) eaten.push(new Array(1_000_000).fill(0.5));
   throw new Error("nothing has bounded the memory");
+}
+
+/** Computes without end. */
+export class SpinsAtOnce extends BaseRequestHandler {
+  override handle(): void {
+    for (;;);
+  }
+}
+
+/** Computes without end when its datagram says so. */
+export class Spins extends BaseRequestHandler<Datagram> {
+  override handle(): void | Promise<void> {
+    if (new TextDecoder().decode(this.request.data) === "spin") { for (;;); }
+    return this.request.reply(this.request.data);
+  }
 }
 
 let made = 0;
