@@ -1,4 +1,5 @@
 import { isUnpaired } from "./path_bytes.ts";
+import { escapeText, printable, unescapeText } from "./printable.ts";
 
 /** An internet address: a host and a port. */
 export interface InetAddress {
@@ -38,7 +39,8 @@ const GRAMMAR = "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:PATH or
  * Reads an address as a person types it: `tcp://host:port`, `tls://host:port`, `udp://host:port`, `unix:/path` or `unixgram:/path`.
  *
  * @param text The address. An IPv6 host stands in brackets, as in a URL (RFC 3986, section 3.2.2). An abstract name (unix(7), Linux) is
- * written `unix:\0name`, with a backslash and a zero, as nobody can type a NUL.
+ * written `unix:\0name`, with a backslash and a zero, as nobody can type a NUL. What {@linkcode formatAddress} has escaped is read as what
+ * it was.
  * @returns The address as an object.
  * @throws {TypeError} When the text is no address.
  * @throws {RangeError} When the port is no integer from 0 to 65535.
@@ -63,13 +65,15 @@ export function parseAddress(text: string): Address {
   }
   const unix = UNIX.exec(text);
   if (unix !== null) {
-    return checkAddress({ transport: unix[1] as UnixAddress["transport"], path: unix[2]!.replace(/^\\0/, "\0") });
+    return checkAddress({ transport: unix[1] as UnixAddress["transport"], path: unescapeText(unix[2]!.replace(/^\\0/, "\0")) });
   }
   throw new TypeError(`not an address: ${JSON.stringify(text)}; write ${GRAMMAR}`);
 }
 
 /**
- * Writes an address as {@linkcode parseAddress} reads it.
+ * Writes an address as {@linkcode parseAddress} reads it, on one line that is safe to print: a path is often the peer's to choose, and
+ * could forge lines of a log or command a terminal. Control characters, separators of lines and marks that change the direction of writing
+ * are written `\xHH` or `\uHHHH`, bytes that are no UTF-8 `\xHH`, and a backslash that would be read as one of these `\x5c`.
  *
  * @param address The address.
  * @returns The text.
@@ -82,9 +86,16 @@ export function parseAddress(text: string): Address {
  * ```
  */
 export function formatAddress(address: Address): string {
-  if ("path" in address) return `${address.transport}:${address.path.replace(/^\0/, "\\0")}`;
+  if ("path" in address) return `${address.transport}:${formatPath(address.path)}`;
   const { transport, hostname, port, tls } = address;
-  return `${tls ? "tls" : transport}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  const host = printable(hostname);
+  return `${tls ? "tls" : transport}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+function formatPath(path: string): string {
+  if (path.startsWith("\0")) return `\\0${escapeText(path.slice(1))}`;
+  // A path that begins like that is no abstract name.
+  return path.startsWith("\\0") ? `\\x5c${escapeText(path.slice(1))}` : escapeText(path);
 }
 
 /** Takes an address in either form and checks it; the servers' and `connect`'s first step, before anything is bound. */

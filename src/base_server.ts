@@ -1,10 +1,11 @@
-import { type Address, formatAddress, toAddress, type Transport } from "./address.ts";
+import { type Address, toAddress, type Transport } from "./address.ts";
 import { type BaseRequestHandler, runHandler } from "./base_request_handler.ts";
 import { type Channels, openChannels } from "./channels.ts";
 import { Connection, endedHere, noteEnd } from "./connection.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
 import { type EndCounts, type EndReason, noEnds } from "./end_reason.ts";
 import { SocketError, SystemExit } from "./errors.ts";
+import { reportOf } from "./error_report.ts";
 import { Histogram } from "./histogram.ts";
 import { checkOptions, checkSignal } from "./options.ts";
 import { print } from "./print.ts";
@@ -559,8 +560,11 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   handleTimeout(): void | Promise<void> {}
 
   /**
-   * Deals with an error of a request; by default prints who sent it and the stack to stderr, and the server goes on. Throwing here
-   * ends `serveForever()` with what is thrown.
+   * Deals with an error of a request; the server goes on. Throwing here ends `serveForever()` with what is thrown.
+   *
+   * By default prints to stderr, without ever ending the program: an error of the program's with its stack and who sent the request; what
+   * the request's own peer did, and what the system has run out of, as one line; and nothing when the peer has only left, which
+   * `stats.ended` counts. Control characters are escaped, so that what a peer has chosen forges no line.
    *
    * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors, or belongs
    * to none, as when a worker dies that has none.
@@ -568,14 +572,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * @param error What was thrown.
    */
   handleError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
-    const line = "-".repeat(40);
-    const what = request === null
-      ? `Exception occurred on ${formatAddress(this.serverAddress)}`
-      : `Exception occurred during processing of request from ${
-        clientAddress === null ? "an anonymous sender" : formatAddress(clientAddress)
-      }`;
-    // A socket's own error says it all in its message; the runtime's, its cause, would only repeat it.
-    print(`${line}\n${what}\n${error instanceof SocketError ? error.stack : error}\n${line}`);
+    const report = reportOf(this.serverAddress, request, clientAddress, error);
+    if (report !== null) print(report);
   }
 
   /**

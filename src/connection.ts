@@ -1,4 +1,4 @@
-import type { Address } from "./address.ts";
+import { type Address, formatAddress } from "./address.ts";
 import { toBytes } from "./bytes.ts";
 import type { ConnectionWatch } from "./connection_watch.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
@@ -25,6 +25,10 @@ const CANCEL_LINGER_MS = 1000;
 export let noteEnd: (connection: Connection, reason: EndReason) => void;
 /** Whether the server, or a worker, has ended it: what its handler then fails with is no news. */
 export let endedHere: (connection: Connection) => boolean;
+/** Whether an error is one of this connection, and not of another that its handler has. */
+export let isOwnError: (connection: Connection, error: SocketError) => boolean;
+/** Whether the peer has ended its side, or the connection is lost. */
+export let hasPeerLeft: (connection: Connection) => boolean;
 /** What watches over a connection that a server has accepted. */
 export let watchOf: (connection: Connection) => ConnectionWatch | null;
 let nextChunk: (connection: Connection) => Promise<IteratorResult<Uint8Array>>;
@@ -61,6 +65,14 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
       const reason = connection.#endReason;
       return reason !== null && !inOrder(reason) && reason !== "handler error" && reason !== "reset";
     };
+    // By value: an error that has come from a worker has a copy of the address.
+    isOwnError = (connection, error) => {
+      if (error === connection.#error) return true;
+      if (error.address === undefined) return false;
+      const address = formatAddress(error.address);
+      return address === formatAddress(connection.remoteAddress) || address === formatAddress(connection.#raw.remoteAddress);
+    };
+    hasPeerLeft = (connection) => connection.#error !== null || connection.#raw.readEnded || connection.#ended;
     watchOf = (connection) => connection.#watch;
     nextChunk = (connection) => connection.#direct ? connection.#pull.next() : connection.#timedRead(toResult);
   }

@@ -1,4 +1,5 @@
 import { type Address, formatAddress } from "./address.ts";
+import { printable } from "./printable.ts";
 
 /** Where a {@linkcode SocketError} comes from. */
 export interface SocketErrorOptions {
@@ -65,7 +66,8 @@ export class SocketError extends Error {
    */
   constructor(code: string, options: SocketErrorOptions = {}, detail?: string) {
     const { syscall, address, cause } = options;
-    const what = detail ?? MEANINGS[code] ?? (cause instanceof Error ? cause.message : "socket error");
+    // A detail may quote the peer: a name, a certificate, what the runtime has to say of them.
+    const what = printable(detail ?? MEANINGS[code] ?? (cause instanceof Error ? cause.message : "socket error"));
     super(
       `${syscall === undefined ? "" : syscall + " "}${code}: ${what}${
         // A Unix socket's peer mostly has no name to show.
@@ -86,6 +88,8 @@ export class SocketError extends Error {
 export class IncompleteReadError extends SocketError {
   /** The name of the class. */
   override readonly name = "IncompleteReadError";
+  /** The peer's address, where the stream is a connection's. */
+  override readonly address: Address | undefined;
   /** The bytes that arrived before the end of the stream. */
   readonly partial: Uint8Array;
 
@@ -94,9 +98,11 @@ export class IncompleteReadError extends SocketError {
    *
    * @param partial The bytes that arrived before the end of the stream.
    * @param wanted What the reader was waiting for.
+   * @param address The peer's address, where the stream is a connection's; the message does not name it.
    */
-  constructor(partial: Uint8Array, wanted: string) {
+  constructor(partial: Uint8Array, wanted: string, address?: Address) {
     super("ENODATA", { syscall: "read" }, `the stream ended after ${partial.length} bytes, before ${wanted}`);
+    this.address = address;
     this.partial = partial;
   }
 }
@@ -109,6 +115,8 @@ export class IncompleteReadError extends SocketError {
 export class LimitOverrunError extends SocketError {
   /** The name of the class. */
   override readonly name = "LimitOverrunError";
+  /** The peer's address, where the stream is a connection's. */
+  override readonly address: Address | undefined;
   /** The limit that was exceeded, in bytes. */
   readonly limit: number;
 
@@ -117,9 +125,11 @@ export class LimitOverrunError extends SocketError {
    *
    * @param limit The limit that was exceeded, in bytes.
    * @param wanted What the reader was waiting for.
+   * @param address The peer's address, where the stream is a connection's; the message does not name it.
    */
-  constructor(limit: number, wanted: string) {
+  constructor(limit: number, wanted: string, address?: Address) {
     super("EMSGSIZE", { syscall: "read" }, `no ${wanted} within the limit of ${limit} bytes`);
+    this.address = address;
     this.limit = limit;
   }
 }

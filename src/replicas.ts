@@ -5,6 +5,7 @@ import type { BaseServer, ShutdownOptions } from "./base_server.ts";
 import { type ServerStats, sumStats } from "./stats.ts";
 import { checkTimeout } from "./deadline.ts";
 import { UnsupportedError } from "./errors.ts";
+import { framed } from "./error_report.ts";
 import { ignore } from "./promises.ts";
 import type { Replica, SupervisedReplica } from "./replica.ts";
 import { print } from "./print.ts";
@@ -289,12 +290,8 @@ export class Replicas implements AsyncDisposable {
    * @param error What it died of: what nobody caught in a thread, or its exit status, or the signal that ended it.
    */
   handleError(replica: Replica, error: unknown): void | Promise<void> {
-    const line = "-".repeat(40);
     const next = replica.pause === null ? "is not started again" : `is started again in ${replica.pause} ms`;
-    const what = error instanceof Error ? error.stack : String(error);
-    print(
-      `${line}\nReplica ${replica.index} of ${formatAddress(this.serverAddress)} is gone and ${next}\n${what}\n${line}`,
-    );
+    print(framed(`Replica ${replica.index} of ${formatAddress(this.serverAddress)} is gone and ${next}`, error));
   }
 
   // Methods for derived classes.

@@ -1,9 +1,12 @@
+import type { Address } from "./address.ts";
 import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
 import { ignore, rejected } from "./promises.ts";
 import type { Receiver } from "./runtime.ts";
 
 /** What a {@linkcode StreamReader} reads from; a connection is one. */
 export interface ByteSource {
+  /** The peer's address, where there is one: errors carry it. */
+  readonly remoteAddress?: Address;
   /** The next chunk, or `null` at the end of the stream. */
   read(): Promise<Uint8Array | null>;
   /** The same without a promise, where that can be had; see {@linkcode Connection.receive}. */
@@ -114,9 +117,9 @@ export class StreamReader implements AsyncIterable<string> {
   readExactly(size: number, options?: LimitOptions): Promise<Uint8Array> {
     return this.#until(options, (limit, ended) => {
       checkCount("size", size, 0);
-      if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`);
+      if (size > limit) throw new LimitOverrunError(limit, `room for ${size} bytes`, this.#source.remoteAddress);
       if (this.#end - this.#start >= size) return this.#take(size);
-      if (ended) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`);
+      if (ended) throw new IncompleteReadError(this.#take(this.#end - this.#start), `${size} bytes`, this.#source.remoteAddress);
     }, size);
   }
 
@@ -139,7 +142,7 @@ export class StreamReader implements AsyncIterable<string> {
       const size = this.#find(bytes, searched, limit);
       if (size !== -1) return this.#take(size);
       const all = this.#end - this.#start;
-      if (ended) throw new IncompleteReadError(this.#take(all), "the delimiter");
+      if (ended) throw new IncompleteReadError(this.#take(all), "the delimiter", this.#source.remoteAddress);
       // A delimiter may have begun in the last bytes; only those are looked at again.
       searched = Math.max(0, all - bytes.length + 1);
     });
@@ -229,7 +232,11 @@ export class StreamReader implements AsyncIterable<string> {
     const size = at === -1 ? this.#end - this.#start : at - this.#start + delimiter.length;
     if (at !== -1 && size <= limit) return size;
     if (size >= limit) {
-      throw new LimitOverrunError(limit, delimiter.length === 1 && delimiter[0] === NEWLINE ? "line" : "delimiter");
+      throw new LimitOverrunError(
+        limit,
+        delimiter.length === 1 && delimiter[0] === NEWLINE ? "line" : "delimiter",
+        this.#source.remoteAddress,
+      );
     }
     return -1;
   }

@@ -1,5 +1,6 @@
 import type { Address } from "../address.ts";
 import { connect } from "../connect.ts";
+import { printable } from "../printable.ts";
 import { StreamReader } from "../stream_reader.ts";
 import type { LongRequest, MonitorSnapshot, ServerSnapshot } from "./snapshot.ts";
 import { duration, short } from "./units.ts";
@@ -35,7 +36,9 @@ export async function fetchSnapshot(address: string | Address): Promise<MonitorS
     await connection.write("GET /stats.json HTTP/1.0\r\nhost: localhost\r\n\r\n");
     const reader = new StreamReader(connection);
     const status = await reader.readLine();
-    if (status === null || !/^HTTP\/1\.\d 200 /.test(status)) throw new Error(`no monitor is there, but what answers ${status}`);
+    if (status === null || !/^HTTP\/1\.\d 200 /.test(status)) {
+      throw new Error(`no monitor is there, but what answers ${status === null ? "nothing" : printable(status)}`);
+    }
     let size: number | null = null;
     for (let line; (line = await reader.readLine()) !== "" && line !== null;) {
       if (/^content-length:/i.test(line)) size = Number(line.slice("content-length:".length));
@@ -73,8 +76,7 @@ async function readBody(reader: StreamReader, size: number | null): Promise<stri
 export function renderTop(snapshot: MonitorSnapshot): string {
   const lines = [new Date(snapshot.time).toISOString()];
   for (const server of snapshot.servers) lines.push("", ...linesOf(server));
-  // deno-lint-ignore no-control-regex
-  return lines.map((line) => line.replace(/[\x00-\x1f\x7f-\x9f]/g, "?")).join("\n") + "\n";
+  return lines.map(printable).join("\n") + "\n";
 }
 
 function linesOf({ address, name, draining, stats, recent, longest, replicas }: ServerSnapshot): string[] {

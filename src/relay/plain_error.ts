@@ -174,12 +174,12 @@ export function fromPlainError(plain: PlainError): Error {
 function make({ kind, name, message, facts = {}, address, exitCode, limit, partial }: PlainError): Error {
   switch (kind) {
     case "IncompleteReadError":
-      return new IncompleteReadError(Uint8Array.from(atob(partial!), (char) => char.charCodeAt(0)), "");
+      return new IncompleteReadError(Uint8Array.from(atob(partial!), (char) => char.charCodeAt(0)), "", parseAddress(address));
     case "LimitOverrunError":
-      return new LimitOverrunError(limit!, "");
+      return new LimitOverrunError(limit!, "", parseAddress(address));
     case "SocketError": {
       const { code, syscall } = facts;
-      const where = address === undefined ? undefined : parseAddress(address);
+      const where = parseAddress(address);
       return new SocketError(
         String(code ?? "EIO"),
         { ...(syscall === undefined ? {} : { syscall: String(syscall) }), ...(where === undefined ? {} : { address: where }) },
@@ -200,7 +200,8 @@ function make({ kind, name, message, facts = {}, address, exitCode, limit, parti
   }
 }
 
-function parseAddress(json: string): Address | undefined {
+function parseAddress(json: string | undefined): Address | undefined {
+  if (json === undefined) return undefined;
   try {
     return JSON.parse(json) as Address;
   } catch {

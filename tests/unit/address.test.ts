@@ -15,7 +15,17 @@ const GOOD: [string, Address][] = [
   ["udp://[::]:53", { transport: "udp", hostname: "::", port: 53 }],
   ["unix:/run/a.sock", { transport: "unix", path: "/run/a.sock" }],
   ["unix:relative", { transport: "unix", path: "relative" }],
-  ["unix:/with a space:and a colon\n", { transport: "unix", path: "/with a space:and a colon\n" }],
+  ["unix:/with a space:and a colon", { transport: "unix", path: "/with a space:and a colon" }],
+  // Control characters of ASCII and of Latin 1, what parts lines, what turns the direction, bytes that are no UTF-8.
+  ["unix:/a\\x0a\\x1b[31m\\x00\\x7f", { transport: "unix", path: "/a\n\x1b[31m\0\x7f" }],
+  ["unix:/\\u0085\\u009b\\u2028\\u202e\\u2066", { transport: "unix", path: "/\x85\x9b\u2028\u202e\u2066" }],
+  ["unixgram:p\\xff\\x80", { transport: "unixgram", path: "p\udcff\udc80" }],
+  ["unix:/\u{1f600}é", { transport: "unix", path: "/\u{1f600}é" }],
+  // Backslashes are what they were, unless they would be read as one of these.
+  ["unix:C:\\new\\x2d\\\\u0041\\X1B", { transport: "unix", path: "C:\\new\\x2d\\\\u0041\\X1B" }],
+  ["unix:/\\x5cx1b\\x5cx5c\\x5cu202e", { transport: "unix", path: "/\\x1b\\x5c\\u202e" }],
+  ["unix:\\0name\\x00\\0", { transport: "unix", path: "\0name\0\\0" }],
+  ["unix:\\x5c0name", { transport: "unix", path: "\\0name" }],
   ["unixgram:/run/log", { transport: "unixgram", path: "/run/log" }],
 ];
 
@@ -202,4 +212,34 @@ test("address: a path with a surrogate that stands for no byte is a TypeError", 
     assertThrows(() => parseAddress(`unix:${path}`), TypeError, "well-formed");
   }
   assertEquals(toAddress({ transport: "unixgram", path: "/p\udcff" }), { transport: "unixgram", path: "/p\udcff" });
+});
+
+test("address: whatever a path is, its text is one line of printable characters that is read back", () => {
+  const pieces = [
+    "\\",
+    "x",
+    "u",
+    "0",
+    "5c",
+    "1b",
+    "202e",
+    "0085",
+    "\0",
+    "\n",
+    "\x1b",
+    "\x9b",
+    "\u2028",
+    "\udc80",
+    "d800",
+    "\u{1f600}",
+    "a",
+  ];
+  const next = generator(7);
+  for (let i = 0; i < 5000; i++) {
+    const path = Array.from({ length: 1 + Math.floor(next() * 8) }, () => pieces[Math.floor(next() * pieces.length)]).join("");
+    const text = formatAddress({ transport: "unix", path });
+    assertEquals(parseAddress(text), { transport: "unix", path });
+    // deno-lint-ignore no-control-regex
+    assert(!/[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(text) && text.isWellFormed(), JSON.stringify(text));
+  }
 });

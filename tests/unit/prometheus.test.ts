@@ -155,8 +155,14 @@ test("prometheus(): several servers share each metric, by their address; any add
     const other: Counted = { serverAddress: { transport: "unix", path }, stats: server.stats };
     const families = parse(prometheus([server, other]));
     const { samples } = families.get("sockets_server_requests_accepted_total")!;
-    assertEquals(samples.map(({ labels }) => labels.server!.replace(/\d+$/, "PORT")), ["tcp://127.0.0.1:PORT", `unix:${path}`]);
-    assertEquals(valueOf(families, "connections_ended_total", { server: `unix:${path}`, reason: "peer closed" }), 3);
+    assertEquals(samples.map(({ labels }) => labels.server!.replace(/\d+$/, "PORT")), [
+      "tcp://127.0.0.1:PORT",
+      `unix:${path.replace("\n", "\\x0a")}`,
+    ]);
+    assertEquals(
+      valueOf(families, "connections_ended_total", { server: `unix:${path.replace("\n", "\\x0a")}`, reason: "peer closed" }),
+      3,
+    );
   }));
 
 test("prometheus(): stats that came as JSON do too", () =>
