@@ -96,4 +96,4 @@ export {
   ThreadingUnixDatagramServer,
   ThreadingUnixStreamServer,
 } from "./src/threading_servers.ts";
-export { Lock, Mutex } from "./src/mutex.ts";
+export { Lock, type LockOptions, Mutex } from "./src/mutex.ts";

@@ -4,7 +4,7 @@ import { SystemExit } from "./errors.ts";
 import { ignore } from "./promises.ts";
 import type { OnFrame } from "./relay/ring.ts";
 import { ServerHost } from "./relay/server_host.ts";
-import type { ServerStats } from "./stats.ts";
+import { type ServerStats, statsOfTheGone, sumStats } from "./stats.ts";
 import { LONGEST } from "./timer_wheel.ts";
 import type { Worker, WorkerKind } from "./worker.ts";
 
@@ -34,6 +34,8 @@ export interface Replica {
 export interface Supervision {
   readonly index: number;
   readonly kind: WorkerKind;
+  /** Whether the requests are connections. */
+  readonly connections: boolean;
   /** How long it waits to be started again. */
   readonly backoff: Backoff;
   /** Starts the worker. */
@@ -58,6 +60,9 @@ export class SupervisedReplica implements Replica {
   failedStarts = 0;
   #supervision: Supervision;
   #host: ServerHost | null = null;
+  /** What its workers that are gone have counted, and what the present one is known to have counted. */
+  #past: ServerStats | null = null;
+  #present: ServerStats | null = null;
   /** Why the worker is being ended. */
   #cause: { error: unknown } | null = null;
   #runningSince = 0;
@@ -115,26 +120,35 @@ export class SupervisedReplica implements Replica {
     await served?.catch(ignore);
   }
 
-  /** Ends it; resolves, once the worker is gone, with what its server has counted, where that could be had. */
-  async close(shutdownTimeout: number, drains: boolean): Promise<ServerStats | null> {
+  /** Ends it; resolves once the worker is gone. */
+  async close(shutdownTimeout: number, drains: boolean): Promise<void> {
     this.wake();
     this.#served = null;
     const host = this.#host;
-    if (host === null) return null;
+    if (host === null) return;
     let stats: ServerStats | null = null;
     if (this.state === "starting") this.#fail(new Error("the replicas were closed while they were being started"));
     else stats = await this.#within(shutdownTimeout, (host) => host.serverClose(shutdownTimeout, drains));
     // As it was asked to: nobody needs to hear of it.
-    if (stats !== null) this.state = "stopped";
+    if (stats !== null) {
+      this.state = "stopped";
+      if (this.#host === host) this.#present = stats;
+    }
     host.terminate();
     await host.exited;
-    return stats;
   }
 
-  /** What its server has counted; `null` when it is not running. */
-  async stats(): Promise<ServerStats | null> {
-    if (this.state !== "running") return null;
-    return await this.#host!.stats().catch(() => null);
+  /** What its servers have counted, as far as that is known. The totals of what this gives never become less. */
+  get counted(): readonly ServerStats[] {
+    return [this.#past, this.#present].filter((stats) => stats !== null);
+  }
+
+  /** Asks what its server has counted; the answer is in {@linkcode SupervisedReplica.counted}. */
+  async count(): Promise<void> {
+    const host = this.#host;
+    if (host === null || this.state !== "running") return;
+    const stats = await host.stats().catch(() => null);
+    if (stats !== null && this.#host === host) this.#present = stats;
   }
 
   /** Calls `then` after a pause, whose length depends on how long it went well. */
@@ -152,7 +166,9 @@ export class SupervisedReplica implements Replica {
   }
 
   async #run(address: Address): Promise<Address> {
-    const host = this.#host = new ServerHost((onFrame) => this.#supervision.spawn(onFrame));
+    const host: ServerHost = this.#host = new ServerHost((onFrame) => this.#supervision.spawn(onFrame), (stats) => {
+      if (this.#host === host) this.#present = stats;
+    });
     void host.exited.then((error) => this.#gone(error));
     const bound = await host.activate(address);
     // Gone, or ended by close(), in the same moment.
@@ -185,6 +201,11 @@ export class SupervisedReplica implements Replica {
 
   #gone(error: Error): void {
     this.#host = null;
+    if (this.#present !== null) {
+      const present = statsOfTheGone(this.#present, this.#supervision.connections);
+      this.#past = this.#past === null ? present : sumStats([this.#past, present]);
+      this.#present = null;
+    }
     const wasRunning = this.state === "running";
     this.state = "stopped";
     const lasted = performance.now() - this.#runningSince;

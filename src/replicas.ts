@@ -146,8 +146,8 @@ export class Replicas implements AsyncDisposable {
   #closing: Promise<void> | null = null;
   /** Ends `serveForever()`; there while the replicas serve. */
   #stop: (() => void) | null = null;
-  /** What servers that were closed in order have counted. */
-  #past: ServerStats[] = [];
+  /** What the replicas of earlier activations have counted. */
+  #past: ServerStats | null = null;
 
   /**
    * Checks the arguments; nothing is started yet: `activate()` does that, and `serveForever()` when it has not been done.
@@ -273,11 +273,19 @@ export class Replicas implements AsyncDisposable {
   /**
    * Asks the replicas what they have counted; one that computes answers when it is done.
    *
-   * @returns The sums. What a replica that died had counted is lost; what one that was closed had is in them.
+   * @returns The sums, in which are those of replicas that were closed, or have died. Of the latter it is what they last told, which they do
+   * every second and whenever this is called: what they had counted after that is lost, and connections that they had open count as
+   * `ended.reset`. What counts up never becomes less.
    */
   async stats(): Promise<ServerStats> {
-    const all = await Promise.all(this.#members.map((member) => member.stats()));
-    return sumStats([...this.#past, ...all.filter((stats) => stats !== null)]);
+    await Promise.all(this.#members.map((member) => member.count()));
+    return this.#counted();
+  }
+
+  /** What is known to have been counted. */
+  #counted(): ServerStats {
+    const past = this.#past === null ? [] : [this.#past];
+    return sumStats([...past, ...this.#members.flatMap(({ counted }) => counted)]);
   }
 
   // A method that may be overridden.
@@ -338,10 +346,12 @@ export class Replicas implements AsyncDisposable {
     const [{ SupervisedReplica }, { startWorker }] = await Promise.all([import("./replica.ts"), import("./worker.ts")]);
     await this.#claim();
     const { runtime, kind, module, data } = this;
+    this.#past = this.#counted();
     this.#members = Array.from({ length: this.count }, (_, index) =>
       new SupervisedReplica({
         index,
         kind,
+        connections: this.serverAddress.transport === "tcp",
         backoff: new Backoff(this.restartPause, this.maxRestartPause),
         spawn: (onFrame) =>
           startWorker(runtime, kind, { entry: "server", module, serverAddress: this.serverAddress, data }, onFrame),
@@ -360,6 +370,7 @@ export class Replicas implements AsyncDisposable {
       this.#restarting = true;
     } catch (error) {
       await this.#close();
+      this.#past = this.#counted();
       this.#members = [];
       throw error;
     } finally {
@@ -404,10 +415,7 @@ export class Replicas implements AsyncDisposable {
 
   async #closeAll(drain: number | undefined): Promise<void> {
     this.#restarting = false;
-    const closed = this.#members.map((member) => member.close(drain ?? this.shutdownTimeout, drain !== undefined));
-    for (const stats of await Promise.all(closed)) {
-      if (stats !== null) this.#past.push(stats);
-    }
+    await Promise.all(this.#members.map((member) => member.close(drain ?? this.shutdownTimeout, drain !== undefined)));
   }
 
   async #restart(member: SupervisedReplica): Promise<void> {

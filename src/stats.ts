@@ -79,3 +79,15 @@ export function sumStats(all: readonly ServerStats[]): ServerStats {
   }
   return { ...numbers, ended, requestTime };
 }
+
+/**
+ * What a server that is gone has counted: what it had at that moment alone is over. Connections that went with it count as reset.
+ *
+ * @param stats What it had counted, or is known to have counted.
+ * @param connections Whether its requests were connections.
+ */
+export function statsOfTheGone(stats: ServerStats, connections: boolean): ServerStats {
+  const { active, ended } = stats;
+  const gone = { active: 0, queued: 0, handshaking: 0, unsent: 0, threads: 0, children: 0 };
+  return { ...stats, ...gone, ended: connections ? { ...ended, reset: ended.reset + active } : ended };
+}

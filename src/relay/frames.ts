@@ -44,6 +44,8 @@ export const FRAME = {
   PING: 17,
   /** To the server: it does. */
   PONG: 18,
+  /** To whoever supervises a worker that runs a server: what the server has counted so far, as JSON; unasked, now and then. */
+  STATS: 19,
 } as const;
 
 /** Bytes that may be under way in one direction of a connection. */

@@ -3,9 +3,13 @@ import type { BaseServer } from "../base_server.ts";
 import type { ReplicaServer } from "../replicas.ts";
 import type { WorkerStart } from "../runtime.ts";
 import { describe } from "../thrown.ts";
+import { idleClock } from "../timer_wheel.ts";
 import { type Call, decodeJson, encodeError, encodeJson, FRAME } from "./frames.ts";
 import type { Send } from "./host.ts";
 import { loadExport } from "./load_export.ts";
+
+/** Milliseconds between two reports of what the server has counted: so much is lost at most when the worker dies. */
+const REPORT_MS = 1000;
 
 /** The worker's end of a whole server that runs there: calls its methods as it is told. */
 export class ServerGuest {
@@ -17,6 +21,7 @@ export class ServerGuest {
   #serving = false;
   /** A server that was shut down while it did not serve returns from its next `serveForever()` at once. */
   #stopsNext = false;
+  #reporting: unknown;
 
   private constructor(send: Send, make: ReplicaServer, data: unknown) {
     this.#send = send;
@@ -54,6 +59,7 @@ export class ServerGuest {
       case "serverClose":
         server.shutdownTimeout = call.shutdownTimeout ?? Infinity;
         await server.serverClose(call.drains ? { drain: server.shutdownTimeout } : {});
+        idleClock.clear(this.#reporting);
         return server.stats;
       case "stats":
         return server.stats;
@@ -81,7 +87,15 @@ export class ServerGuest {
     (server as { allowReusePort?: boolean }).allowReusePort = true;
     await server.activate();
     this.#server = server;
+    this.#report();
     return server.serverAddress;
+  }
+
+  #report(): void {
+    this.#reporting = idleClock.set(() => {
+      this.#send(0, FRAME.STATS, encodeJson(this.#server!.stats));
+      this.#report();
+    }, REPORT_MS);
   }
 }
 

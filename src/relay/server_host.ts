@@ -10,9 +10,17 @@ export class ServerHost {
   #calls = new Map<number, PromiseWithResolvers<unknown>>();
   #last = 0;
   #ended: Error | null = null;
+  #onStats: (stats: ServerStats) => void;
 
-  /** @param spawn Starts the worker, which sends its frames to what it is given. */
-  constructor(spawn: (onFrame: (channel: number, type: number, payload: Uint8Array) => void) => Worker) {
+  /**
+   * @param spawn Starts the worker, which sends its frames to what it is given.
+   * @param onStats Told now and then what the server has counted.
+   */
+  constructor(
+    spawn: (onFrame: (channel: number, type: number, payload: Uint8Array) => void) => Worker,
+    onStats: (stats: ServerStats) => void,
+  ) {
+    this.#onStats = onStats;
     this.#worker = spawn((channel, type, payload) => this.#receive(channel, type, payload));
     void this.#worker.exited.then((error) => {
       this.#ended = error;
@@ -74,6 +82,7 @@ export class ServerHost {
   }
 
   #receive(channel: number, type: number, payload: Uint8Array): void {
+    if (type === FRAME.STATS) return this.#onStats(decodeJson(payload));
     const answer = this.#calls.get(channel);
     this.#calls.delete(channel);
     if (type === FRAME.RETURNED) answer?.resolve(decodeJson(payload));

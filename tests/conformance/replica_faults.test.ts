@@ -34,6 +34,55 @@ function faults(kind: WorkerKind): void {
       }
     }));
 
+  it("what one that died had counted stays counted, and totals only grow", () =>
+    serving({ kind }, async (replicas) => {
+      let least = await replicas.stats();
+      const grown = async () => {
+        const stats = await replicas.stats();
+        for (const name of ["accepted", "errors", "bytesRead", "bytesWritten"] as const) {
+          assert(stats[name] >= least[name], `${name} went from ${least[name]} to ${stats[name]}`);
+        }
+        assert(stats.requestTime.count >= least.requestTime.count);
+        const ended = Object.values(stats.ended).reduce((sum, count) => sum + count, 0);
+        assertEquals(ended, stats.accepted - stats.active + stats.refused);
+        return least = stats;
+      };
+      for (let round = 0; round < 3; round++) {
+        const clients = await openAll(replicas);
+        for (let i = 0; i < 5; i++) await ask((await open(replicas)).client, "throw");
+        const before = await grown();
+        assert(before.accepted >= clients.size + 5 && before.active >= 2);
+        const [[id, victim], [, other]] = [...clients] as [[number, Client], [number, Client]];
+        // A process goes without a word.
+        if (kind === "process") process.kill(id, "SIGKILL");
+        else assertEquals(await ask(victim, "exit"), "");
+        await until(() => restarts(replicas) === round + 1);
+        assert((await grown()).accepted >= before.accepted);
+        await settled(replicas);
+        assert((await grown()).accepted >= before.accepted);
+        await leave(other);
+      }
+      await replicas.shutdown({ drain: 0 });
+      await grown();
+      await replicas.serverClose();
+      assertEquals((await grown()).active, 0);
+      await replicas.activate();
+      const served = replicas.serveForever();
+      served.catch(() => {});
+      await grown();
+    }));
+
+  it("one that dies without having been asked has told of itself", () =>
+    serving({ kind, count: 1 }, async (replicas) => {
+      for (let i = 0; i < 5; i++) await ask((await open(replicas)).client, "hello");
+      const { client } = await open(replicas);
+      // Every second it does.
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      await ask(client, "exit");
+      await until(() => restarts(replicas) === 1);
+      assert((await replicas.stats()).accepted >= 6);
+    }));
+
   it("the pauses before it is started again grow", () =>
     serving({ kind, count: 1 }, async (replicas) => {
       for (let i = 0; i < 4; i++) {
