@@ -5,6 +5,7 @@ import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnecti
 import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
 import { explain } from "./deno/errors.ts";
+import { prepareForShortage } from "./deno/shortage.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { node } from "./node.ts";
 import { ignore, rejected } from "../src/promises.ts";
@@ -94,6 +95,7 @@ export const deno: Runtime = {
   },
 
   async listen(options: ListenOptions): Promise<Listener> {
+    prepareForShortage();
     // Deno's own sockets take no descriptor.
     if (options.fd !== null) return node.listen(options);
     const { address, requestQueueSize, noDelay, keepAlive } = options;
@@ -202,7 +204,10 @@ export const deno: Runtime = {
     const { nodeTls } = await import("./shared/tls.ts");
     return await nodeTls(settings);
   },
-  bind: bindDatagram,
+  bind(options) {
+    prepareForShortage();
+    return bindDatagram(options);
+  },
   ...system,
   ...output,
   monotonicMicroseconds: async () => (await import("./deno/unix_datagram.ts")).monotonicMicroseconds(),

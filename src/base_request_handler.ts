@@ -5,9 +5,10 @@ import type { Datagram } from "./datagram.ts";
 import { SystemExit } from "./errors.ts";
 import { handOver } from "./hand_over.ts";
 import { describe, isInstance } from "./thrown.ts";
+import { ignore } from "./promises.ts";
 import type { WorkerKind } from "./worker.ts";
 import { checkWorkerData } from "./worker_data.ts";
-import { checkHandlerUrl } from "./worker_handler.ts";
+import { checkHandlerUrl, checkWorkers } from "./worker_handler.ts";
 
 /**
  * The class that every request handler derives from: one instance for each request, `setup()` → `handle()` → `finish()`.
@@ -65,6 +66,7 @@ export class BaseRequestHandler<R = Connection> {
    * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
    * @param data What that handler has as `this.server.data`, by way of JSON; the server's `data` by default.
    * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
+   * @throws {UnsupportedError} When the program is compiled: a child process would be the same program, and not the handler.
    */
   fork(module: URL | string, data: unknown = this.server.data): void {
     this.#handOver("process", module, data);
@@ -76,6 +78,7 @@ export class BaseRequestHandler<R = Connection> {
    * @param module The URL of the module that exports the handler for the rest; a fragment names an export other than `default`.
    * @param data What that handler has as `this.server.data`, cloned; the server's `data` by default.
    * @throws {TypeError} When `module` is no URL, when `data` can't be carried, or when this handler runs in a worker itself.
+   * @throws {UnsupportedError} When the program is compiled in a way that leaves no modules for a thread to load.
    */
   spawnThread(module: URL | string, data: unknown = this.server.data): void {
     this.#handOver("thread", module, data);
@@ -95,6 +98,7 @@ export class BaseRequestHandler<R = Connection> {
     }
     checkHandlerUrl(module, "worker");
     checkWorkerData(kind, data);
+    checkWorkers(kind, server.runtime);
     const opening = handOver(kind, { server, module: String(module), data });
     const finish = async () => {
       const pool = await opening;
@@ -104,7 +108,9 @@ export class BaseRequestHandler<R = Connection> {
         await pool.close(true);
       }
     };
-    server.detachRequest(this.request, finish(), async () => await (await opening).close(true));
+    // Where nothing could be opened, `finish` says so, and there is nothing to close.
+    const kill = () => opening.then((pool) => pool.close(true), ignore);
+    server.detachRequest(this.request, finish(), kill);
   }
 }
 

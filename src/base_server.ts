@@ -11,6 +11,7 @@ import { checkOptions, checkSignal } from "./options.ts";
 import { print } from "./print.ts";
 import { Entry, RequestTable } from "./request_table.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
+import { isShortage, ShortageLog } from "./shortage_log.ts";
 import type { ServerStats } from "./stats.ts";
 import { toInspectable } from "./thrown.ts";
 import type { WorkerKind } from "./worker.ts";
@@ -162,6 +163,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #requestTime = new Histogram();
   /** How many had been accepted when the next one could not be, as when the system has run out of something. */
   #failedAt = -1;
+  #shortages = new ShortageLog();
   #draining = 0;
   #rejected = 0;
   #aborted = 0;
@@ -563,7 +565,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * Deals with an error of a request; the server goes on. Throwing here ends `serveForever()` with what is thrown.
    *
    * By default prints to stderr, without ever ending the program: an error of the program's with its stack and who sent the request; what
-   * the request's own peer did, and what the system has run out of, as one line; and nothing when the peer has only left, which
+   * the request's own peer did, and what the system has run out of, as one line (of the latter one a minute); and nothing when the peer has only left, which
    * `stats.ended` counts. Control characters are escaped, so that what a peer has chosen forges no line.
    *
    * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors, or belongs
@@ -572,8 +574,10 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * @param error What was thrown.
    */
   handleError(request: R | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
+    const hidden = isShortage(error) ? this.#shortages.next() : 0;
+    if (hidden === null) return;
     const report = reportOf(this.serverAddress, request, clientAddress, error);
-    if (report !== null) print(report);
+    if (report !== null) print(hidden === 0 ? report : `${report} [${hidden} errors of this kind before were not shown]`);
   }
 
   /**

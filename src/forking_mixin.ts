@@ -9,7 +9,7 @@ import { handlerLimits } from "./limits.ts";
 import type { ProcessPool } from "./process_pool.ts";
 import type { ServerStats } from "./stats.ts";
 import { checkWorkerData } from "./worker_data.ts";
-import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
+import { checkCount, checkHandlerUrl, checkWorkers } from "./worker_handler.ts";
 
 /** Options that a forking server takes beside those of the class it is made of. Each sets the server's field of the same name. */
 export interface ForkingOptions {
@@ -102,6 +102,7 @@ export function ForkingMixIn<B extends ServerClass>(Base: B): ForkingServerClass
       checkCount("requestsPerChild", this.requestsPerChild, 1);
       checkTimeout("childTimeout", this.childTimeout);
       checkWorkerData("process", this.data);
+      checkWorkers("process", this.runtime);
       // More requests than children would only wait here, where nobody counts them.
       this.maxActiveRequests = Math.min(this.maxActiveRequests, this.maxChildren);
       super.validate();

@@ -30,6 +30,9 @@ export interface ProcessPoolOptions {
   readonly onError: (error: Error) => void;
 }
 
+/** Milliseconds for which no spare child is started after one could not be: what the system lacks may be there again then. */
+const SPARE_RETRY_MS = 1000;
+
 /** Child processes that handle a request at a time each. */
 export class ProcessPool {
   #options: ProcessPoolOptions;
@@ -44,6 +47,8 @@ export class ProcessPool {
    * started again and again for nothing.
    */
   #failures = 0;
+  /** When the system last had nothing left to start a spare child with. */
+  #spareFailedAt = -Infinity;
 
   /** @param options How to run the children; none is started yet. */
   constructor(options: ProcessPoolOptions) {
@@ -52,7 +57,8 @@ export class ProcessPool {
 
   /** The process ids of the children that are running. */
   get pids(): Set<number> {
-    return new Set([...this.#children].map(({ pid }) => pid));
+    // One that could not be started has none.
+    return new Set([...this.#children].map(({ pid }) => pid).filter((pid) => pid > 0));
   }
 
   /** Starts the spare children, and waits until they have loaded the handler's module. */
@@ -156,6 +162,7 @@ export class ProcessPool {
 
   #keepSpares(): void {
     const { spareChildren, maxChildren } = this.#options;
+    if (performance.now() - this.#spareFailedAt < SPARE_RETRY_MS) return;
     try {
       // As many as there were may all have been killed by somebody. More: they die of themselves.
       while (
@@ -164,7 +171,8 @@ export class ProcessPool {
         this.#idle.push(this.#spawn());
       }
     } catch (error) {
-      this.#fail(Infinity, error as Error);
+      this.#spareFailedAt = performance.now();
+      this.#options.onError(error as Error);
     }
   }
 }

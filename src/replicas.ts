@@ -14,7 +14,7 @@ import { TCPServer } from "./tcp_server.ts";
 import { UDPServer } from "./udp_server.ts";
 import type { WorkerKind } from "./worker.ts";
 import { checkWorkerData } from "./worker_data.ts";
-import { checkCount } from "./worker_handler.ts";
+import { checkCount, checkWorkers } from "./worker_handler.ts";
 
 /** What the server of a replica is to be made with: options that every TCP and UDP server takes. */
 export interface ReplicaServerOptions {
@@ -326,6 +326,7 @@ export class Replicas implements AsyncDisposable {
       throw new TypeError(`kind must be "process" or "thread", got ${String(kind)}`);
     }
     checkWorkerData(kind, this.data);
+    checkWorkers(kind, this.runtime);
     checkTimeout("restartPause", restartPause);
     checkTimeout("maxRestartPause", maxRestartPause);
     if (maxRestartPause < restartPause || maxRestartPause === Infinity) {

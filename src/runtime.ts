@@ -36,6 +36,10 @@ export interface Capabilities {
    * both look like an ordinary end. `true`, or what would make it work.
    */
   readonly tlsTruncation: true | string;
+  /** Handlers and servers can run in threads. `true`, or what would make it work. */
+  readonly threads: true | string;
+  /** Handlers and servers can run in child processes. `true`, or what would make it work. */
+  readonly processes: true | string;
   /** Threads that can run at the same time. */
   readonly cores: number;
   /** A thread whose objects need too much memory ends alone, and not the process with it. `true`, or what would make it work. */

@@ -30,6 +30,9 @@ export interface ThreadPoolOptions {
   readonly onError: (error: Error) => void;
 }
 
+/** Milliseconds for which no further thread is started after one could not be: what the system lacks may be there again then. */
+const START_RETRY_MS = 1000;
+
 /** Worker threads that handle requests: the least loaded one gets the next. Those that die are replaced when they are needed. */
 export class ThreadPool {
   #options: ThreadPoolOptions;
@@ -37,6 +40,8 @@ export class ThreadPool {
   /** Requests for which there is no thread: all have had as many as they may have, and are not done with them. */
   #waiting: PromiseWithResolvers<PooledThread>[] = [];
   #closed = false;
+  /** When the system last had nothing left to start a thread with. */
+  #startFailedAt = -Infinity;
 
   /** @param options How to run the threads; none is started yet. */
   constructor(options: ThreadPoolOptions) {
@@ -98,9 +103,24 @@ export class ThreadPool {
       const better = least === null || (stalled === leastStalled ? worker.active < least.active : leastStalled);
       if (better) [least, leastStalled] = [worker, stalled];
     }
-    if ((least === null || least.active > 0) && this.#workers.size < this.#options.maxThreads) least = this.#spawn();
+    if (least === null || least.active > 0) least = this.#another() ?? least;
     least?.take();
     return least;
+  }
+
+  /** A further thread; `null` when there are as many as may be, or when the others have to do without it for a while. */
+  #another(): PooledThread | null {
+    const { size } = this.#workers;
+    if (size >= this.#options.maxThreads) return null;
+    if (size > 0 && performance.now() - this.#startFailedAt < START_RETRY_MS) return null;
+    try {
+      return this.#spawn();
+    } catch (error) {
+      if (size === 0) throw error;
+      this.#startFailedAt = performance.now();
+      this.#options.onError(error as Error);
+      return null;
+    }
   }
 
   #free(): Promise<PooledThread> {

@@ -8,7 +8,7 @@ import { handlerLimits } from "./limits.ts";
 import type { ServerStats } from "./stats.ts";
 import type { ThreadPool } from "./thread_pool.ts";
 import { checkWorkerData } from "./worker_data.ts";
-import { checkCount, checkHandlerUrl } from "./worker_handler.ts";
+import { checkCount, checkHandlerUrl, checkWorkers } from "./worker_handler.ts";
 
 /** Options that a threading server takes beside those of the class it is made of. Each sets the server's field of the same name. */
 export interface ThreadingOptions {
@@ -95,6 +95,7 @@ export function ThreadingMixIn<B extends ServerClass>(Base: B): ThreadingServerC
       checkCount("spareThreads", this.spareThreads, 0);
       checkCount("maxRequestsPerThread", this.maxRequestsPerThread, 1);
       checkWorkerData("thread", this.data);
+      checkWorkers("thread", this.runtime);
     }
 
     override async serverActivate(): Promise<void> {

@@ -1,3 +1,7 @@
+import { UnsupportedError } from "./errors.ts";
+import type { Runtime } from "./runtime.ts";
+import type { WorkerKind } from "./worker.ts";
+
 /** Checks what names the handler of a server whose handlers run in threads or processes: the URL of a module. */
 export function checkHandlerUrl(handler: unknown, where: string): void {
   if (handler instanceof URL || (typeof handler === "string" && URL.canParse(handler))) return;
@@ -8,6 +12,13 @@ export function checkHandlerUrl(handler: unknown, where: string): void {
         `own and pass ${example}; "./handler.ts#${handler.name}" names an export other than default`
       : `handler must be the URL of the module that exports the handler, such as ${example}, got ${String(handler)}`,
   );
+}
+
+/** Checks, before anything is started, that the program can have workers. */
+export function checkWorkers(kind: WorkerKind, { name, capabilities }: Runtime): void {
+  const capability = kind === "thread" ? capabilities.threads : capabilities.processes;
+  if (capability === true) return;
+  throw new UnsupportedError(`${kind === "thread" ? "threads" : "child processes"} can't be had on ${name} here: ${capability}`);
 }
 
 /** Checks a field that counts something. */

@@ -4,8 +4,11 @@ import { encodeError } from "../../src/relay/frames.ts";
 import { type Guest, startGuest } from "../../src/relay/start_guest.ts";
 import { encodeFrame, FrameDecoder } from "../../src/relay/stream_frames.ts";
 import type { WorkerStart } from "../../src/runtime.ts";
+import { unmark } from "./child_environment.ts";
 import { output } from "./output.ts";
-import { LINK, REPORT } from "./processes.ts";
+import { HELLO, LINK, REPORT } from "./processes.ts";
+
+unmark();
 
 output.guardOutput();
 // A Ctrl-C in the terminal reaches the whole process group. When to stop is the server's to decide, and the link tells it.
@@ -15,6 +18,7 @@ const { connect, Socket } = process.getBuiltinModule("node:net") as typeof net;
 // Bun's Socket doesn't take a descriptor, but its connect() does, which on the others wants an address beside it.
 const link = "Bun" in globalThis ? connect({ fd: LINK } as object as net.NetConnectOpts) : new Socket({ fd: LINK });
 const send = (channel: number, type: number, payload?: Uint8Array) => void link.write(encodeFrame(channel, type, payload));
+send(HELLO, REPORT);
 let guest: Guest | null = null;
 
 async function begin(start: WorkerStart): Promise<void> {

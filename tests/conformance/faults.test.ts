@@ -395,6 +395,15 @@ function killedChildren(): void {
       });
     }));
 
+  it("a line of 8 MiB that a child prints is cut, and says so", () =>
+    withProgram("forking", { maxChildren: 1 }, process.env, async (program) => {
+      assertEquals(await answer(await program.open("print")), "printed");
+      await until(() => program.stderr.endsWith("short\n"));
+      const [long, short] = program.stderr.split("\n");
+      assertMatch(long!, /^\[\d+\] x+ \[8323072 bytes more were cut\]$/);
+      assertMatch(short!, /^\[\d+\] short$/);
+    }));
+
   it("requests that wait for a child are turned away when the server is closed, and served when it doesn't block", async () => {
     for (const blockOnClose of [true, false]) {
       const server = new STREAM.forking.tcp("tcp://127.0.0.1:0", faulty(), {

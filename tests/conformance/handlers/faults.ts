@@ -49,6 +49,13 @@ export default class Faulty extends BaseRequestHandler {
       case "ignore":
         await this.request.write("ignoring");
         return new Promise(() => {});
+      case "print": {
+        const part = "x".repeat(1 << 20);
+        for (let i = 0; i < 8; i++) await new Promise<void>((resolve) => process.stderr.write(part, () => resolve()));
+        await new Promise<void>((resolve) => process.stderr.write("\nshort\n", () => resolve()));
+        await this.request.write("printed");
+        return;
+      }
       case "eat":
         await this.request.write("eating");
         // Later, when that has left.

@@ -1,5 +1,5 @@
 /** An echo server that tells its state for each line it reads, and ends with its input; run with few descriptors. */
-import { AsyncTCPServer, connect, type SocketError } from "@sockets/server";
+import { AsyncTCPServer, type SocketError } from "@sockets/server";
 import { createInterface } from "node:readline";
 import { EchoHandler } from "../serving.ts";
 
@@ -10,8 +10,6 @@ server.handleError = (request, _clientAddress, error) => {
 };
 await server.activate();
 void server.serveForever();
-// Whatever the first connection loads is open before the descriptors run out.
-await (await connect(server.serverAddress)).close();
 console.log("listening", (server.serverAddress as { port: number }).port);
 for await (const _line of createInterface({ input: process.stdin })) {
   console.log(JSON.stringify({ active: server.stats.active, shortages }));
