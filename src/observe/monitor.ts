@@ -28,6 +28,9 @@ interface MonitorData {
  *
  * The same in a terminal: `deno run -A jsr:@sockets/server/top unix:/run/my.sock`, with the monitor's address.
  *
+ * A hundred clients are served at once. When there are more, the one that has been there longest without asking for anything has to leave,
+ * so that nobody waits for those who only hold a connection; a request is to be there within five seconds.
+ *
  * It answers GET and nothing else, and only to an IP address, `localhost` or the host name of `listen` in the request's Host header, so
  * that no web page elsewhere can read it through a name of its own.
  *
@@ -64,7 +67,8 @@ export async function monitor(
     hostname: address.transport === "tcp" ? address.hostname.toLowerCase() : null,
   };
   const Server = address.transport === "unix" ? AsyncUnixStreamServer : AsyncTCPServer;
-  const server = new Server(address, MonitorHandler, { data, maxConnections: 100, requestTimeout: 30_000, shutdownTimeout: 0 });
+  // The handler bounds how many there are, so that nobody waits for those who only hold a connection.
+  const server = new Server(address, MonitorHandler, { data, maxConnections: 1000, requestTimeout: 30_000, shutdownTimeout: 0 });
   await server.activate();
   void server.serveForever();
   return server;

@@ -1,10 +1,12 @@
 /** `monitor()`, with `curl`, a browser and its own terminal view at the other end. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { connect, formatAddress, Replicas, serve } from "@sockets/server";
+import { AsyncTCPServer, connect, formatAddress, Replicas, serve } from "@sockets/server";
 import { fetchSnapshot, monitor, type MonitorSnapshot, renderTop } from "@sockets/server/monitor";
 import { statSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { GetHandler } from "../../src/observe/get_handler.ts";
+import { openSocket } from "../conformance/adapters.ts";
 import { commandFor } from "../conformance/children.ts";
 import { until } from "../conformance/serving.ts";
 import { run, runtimeName, testWith, withFolder } from "./programs.ts";
@@ -199,6 +201,59 @@ test(`${runtimeName} monitor: thousands of servers are more than a line's worth 
     assertEquals(renderTop(snapshot).match(/AsyncTCPServer/g)!.length, 5000);
   } finally {
     await watching.serverClose();
+    await server.serverClose();
+  }
+});
+
+for (
+  const [kind, sent] of [["say nothing", ""], [
+    "have their answer and stay",
+    "GET / HTTP/1.0\r\nhost: localhost\r\n\r\n",
+  ]] as const
+) {
+  test(`${runtimeName} monitor: among 120 clients that ${kind}, one that asks is answered, and need not wait for them`, async () => {
+    const server = await serve("tcp://127.0.0.1:0", () => {});
+    const watching = await monitor(server);
+    const idle: Awaited<ReturnType<typeof openSocket>>[] = [];
+    let gone = 0;
+    try {
+      for (let i = 0; i < 120; i++) {
+        const client = await openSocket(watching.serverAddress);
+        idle.push(client);
+        void client.gone.then(() => gone++);
+        if (sent !== "") await client.write(sent);
+      }
+      for (let i = 0; i < 3; i++) assertEquals((await fetchSnapshot(watching.serverAddress)).servers.length, 1);
+      // None was given up for its silence: those that are gone had to leave for others.
+      if (sent === "") assert(gone <= 30, `${gone} of 120 are gone`);
+    } finally {
+      for (const client of idle) client.reset();
+      await watching.serverClose();
+      await server.serverClose();
+    }
+  });
+}
+
+test(`${runtimeName} monitor: who sends a request byte by byte is given up`, async () => {
+  class Impatient extends GetHandler {
+    protected override headerTimeout = 200;
+    protected override answer(): null {
+      return null;
+    }
+  }
+  const server = new AsyncTCPServer("tcp://127.0.0.1:0", Impatient);
+  await server.activate();
+  const served = server.serveForever();
+  const client = await openSocket(server.serverAddress);
+  const dripping = setInterval(() => void client.write("G").catch(() => {}), 20);
+  try {
+    await client.gone;
+    await until(() => server.stats.active === 0);
+    assertEquals(server.stats.errors, 0);
+  } finally {
+    clearInterval(dripping);
+    await server.shutdown();
+    await served;
     await server.serverClose();
   }
 });
