@@ -224,7 +224,8 @@ for (
         if (sent !== "") await client.write(sent);
       }
       for (let i = 0; i < 3; i++) assertEquals((await fetchSnapshot(watching.serverAddress)).servers.length, 1);
-      // None was given up for its silence: those that are gone had to leave for others.
+      // It was never full, and no client was given up for its silence: those that are gone had to leave for others.
+      assertEquals(watching.stats.paused, 0);
       if (sent === "") assert(gone <= 30, `${gone} of 120 are gone`);
     } finally {
       for (const client of idle) client.reset();
