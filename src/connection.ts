@@ -315,7 +315,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     this.#watch?.wrote((bytes ?? toBytes(data)).length);
     if (this.#timeout === 0) return pending;
     // A deadline of its own: writes that nobody awaited may be waiting too.
-    const deadline = this.#newDeadline();
+    const deadline = this.#newDeadline(true);
     (this.#writes ??= new Set()).add(deadline);
     return this.#within(deadline, "write", pending);
   }
@@ -534,7 +534,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   async #linger(ms: number): Promise<void> {
-    const late = this.#newDeadline();
+    const late = this.#newDeadline(true);
     if (ms !== Infinity) late.start(ms, () => this.#raw.close());
     try {
       await this.closeWrite();
@@ -573,11 +573,11 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   #closesAfter(ms: number, close: () => void): void {
-    (this.#closes ??= this.#newDeadline()).start(ms, close);
+    (this.#closes ??= this.#newDeadline(true)).start(ms, close);
   }
 
-  #newDeadline(): Deadline {
-    const deadline = new Deadline(false, (callback) => afterArrivals(this.#raw, callback));
+  #newDeadline(steps = false): Deadline {
+    const deadline = new Deadline(steps, (callback) => afterArrivals(this.#raw, callback));
     if (this.#unreferenced) deadline.keepAlive(false);
     return deadline;
   }
