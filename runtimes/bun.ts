@@ -1,4 +1,4 @@
-import { type Address, inetAddress, ipFamily } from "../src/address.ts";
+import { type Address, inetAddress, ipFamily, type UnixAddress, unnamedPeer } from "../src/address.ts";
 import { SocketError, UnsupportedError } from "../src/errors.ts";
 import type {
   Capabilities,
@@ -133,12 +133,14 @@ export const bun: Runtime = {
     const { address, fd, allowReusePort: reusePort, ipv6Only, noDelay, keepAlive } = options;
     const queue = new ArrivalQueue<RawConnection>(options.requestQueueSize, (connection) => connection.abort());
     let local: Address = address;
+    // Bun doesn't tell the name of one that has bound one.
+    const peer = "path" in address ? unnamedPeer(address) : null;
     const socketOptions: SocketOptions = {
       allowHalfOpen: true,
       socket: {
         ...callbacks,
         open(socket) {
-          const connection = socket.data = new BunConnection(socket, localOf(local));
+          const connection = socket.data = new BunConnection(socket, localOf(local), peer);
           // Bun has set TCP_NODELAY by itself.
           if (!noDelay) connection.setNoDelay(false);
           if (keepAlive !== false) connection.setKeepAlive(keepAlive);
@@ -215,7 +217,7 @@ export const bun: Runtime = {
     const unix = "path" in address;
     try {
       // A Unix socket is connected at once or not at all.
-      const connection = unix ? await connectUnix(address.path) : await connectTcp(address.hostname, address.port, signal);
+      const connection = unix ? await connectUnix(address) : await connectTcp(address.hostname, address.port, signal);
       // Reset by the peer before it could open.
       if (connection === undefined) throw new SocketError("ECONNRESET", { syscall: "connect", address });
       if (!noDelay) connection.setNoDelay(false);
@@ -261,11 +263,11 @@ async function probeStream(path: string): Promise<string | null> {
 
 const encoder = new TextEncoder();
 
-async function connectUnix(unix: string): Promise<BunConnection | undefined> {
+async function connectUnix(address: UnixAddress): Promise<BunConnection | undefined> {
   const socket = await Bun.connect({
-    unix,
+    unix: address.path,
     allowHalfOpen: true,
-    socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, UNNAMED)) },
+    socket: { ...callbacks, open: (socket) => void (socket.data = new BunConnection(socket, UNNAMED, address)) },
   });
   return socket.data;
 }
@@ -290,7 +292,7 @@ function connectTcp(host: string, port: number, signal: AbortSignal): Promise<Bu
       handle.reload({ socket: callbacks });
       // Bun.connect() does so by itself.
       handle.setNoDelay(true);
-      resolve(handle.data = new BunConnection(handle, null));
+      resolve(handle.data = new BunConnection(handle, null, null));
     });
   });
 }
@@ -352,13 +354,12 @@ class BunConnection extends EventedConnection {
   #handshake: PromiseWithResolvers<void> | null = null;
   #tls: TlsInfo | null = null;
 
-  /** `local` is the address of this side; `null` to ask the socket. */
-  constructor(socket: BunSocket, local: Address | null) {
+  /** `local` is the address of this side, and `remote` that of the other; `null` to ask the socket. */
+  constructor(socket: BunSocket, local: Address | null, remote: Address | null) {
     super();
     this.#socket = socket;
-    const unix = local?.transport === "unix";
     this.localAddress = local ?? inetAddress("tcp", socket.localAddress, socket.localPort);
-    this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+    this.remoteAddress = remote ?? inetAddress("tcp", socket.remoteAddress, socket.remotePort);
   }
 
   get unsent(): number {
@@ -387,7 +388,7 @@ class BunConnection extends EventedConnection {
         socket: {
           ...callbacks,
           open: (socket) => {
-            secured = socket.data = new BunConnection(socket, this.localAddress);
+            secured = socket.data = new BunConnection(socket, this.localAddress, this.remoteAddress);
             secured.#handshake = handshake;
           },
           handshake: (socket, success, error) => {

@@ -1,4 +1,4 @@
-import { type Address, inetAddress } from "../src/address.ts";
+import { type Address, inetAddress, unnamedPeer } from "../src/address.ts";
 import { alreadyReading } from "../src/connection.ts";
 import { SocketError } from "../src/errors.ts";
 import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "../src/runtime.ts";
@@ -123,13 +123,15 @@ export const deno: Runtime = {
     }
     const local = "path" in address ? address : toAddress(listener.addr);
     const shared = localOf(local);
+    const peer = "path" in address ? unnamedPeer(address) : null;
     let accepting: Promise<void> | null = null;
     let closed = false;
     let failed = false;
     // Only while somebody waits: the others stay in the kernel's queue.
     const accept = async (): Promise<void> => {
       try {
-        const connection = new DenoConnection(await listener.accept(), shared);
+        const conn = await listener.accept();
+        const connection = new DenoConnection(conn, shared, isNamed(conn.remoteAddr) ? null : peer);
         if (noDelay) connection.setNoDelay(true);
         if (keepAlive !== false) connection.setKeepAlive(keepAlive);
         accepting = null;
@@ -248,6 +250,11 @@ async function probeStream(path: string): Promise<string | null> {
   if (!isGranted({ name: "ffi" })) return await probeByConnecting(path);
   const { probe } = await import("./deno/unix_datagram.ts");
   return await probe(path);
+}
+
+/** Whether a peer has an address; those of Unix sockets mostly have bound none. */
+function isNamed(addr: DenoAddr): boolean {
+  return addr.transport !== "unix" || (addr.path !== null && addr.path !== "");
 }
 
 function toAddress(addr: DenoAddr): Address {

@@ -1,4 +1,4 @@
-import { type Address, formatAddress, inetAddress } from "../src/address.ts";
+import { type Address, formatAddress, inetAddress, unnamedPeer } from "../src/address.ts";
 import { SocketError, UnsupportedError } from "../src/errors.ts";
 import type {
   BindOptions,
@@ -90,7 +90,7 @@ export const memory: Runtime = {
   async connect({ address }: ConnectOptions): Promise<RawConnection> {
     const queue = listeners.get(formatAddress(address));
     if (queue === undefined) throw new SocketError("ECONNREFUSED", { syscall: "connect", address });
-    const from: Address = "path" in address ? { ...address, path: "" } : inetAddress("tcp", "127.0.0.1", nextPort());
+    const from = "path" in address ? unnamedPeer(address) : inetAddress("tcp", "127.0.0.1", nextPort());
     const [client, server] = MemoryConnection.pair(from, address);
     if (!queue.offer(server)) server.hold();
     return client;

@@ -1,5 +1,5 @@
 import type * as net from "node:net";
-import { type Address, inetAddress } from "../src/address.ts";
+import { type Address, inetAddress, unnamedPeer } from "../src/address.ts";
 import { SocketError } from "../src/errors.ts";
 import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Runtime } from "../src/runtime.ts";
 import { bindDatagram, unixDatagramSupport } from "./node/datagram.ts";
@@ -51,8 +51,10 @@ export const node: Runtime = {
     });
     const queue = new ArrivalQueue<RawConnection>(requestQueueSize, (connection) => connection.abort());
     let local: Address = address;
+    // Node doesn't tell the name of one that has bound one.
+    const peer = "path" in address ? unnamedPeer(address) : null;
     server.on("connection", (socket) => {
-      const connection = accepted(socket, localOf(local));
+      const connection = accepted(socket, localOf(local), peer);
       if (!queue.offer(connection)) connection.hold();
     });
     const listen = (where: net.ListenOptions) =>
@@ -151,7 +153,11 @@ export const node: Runtime = {
       socket.once("connect", () => {
         socket.off("error", failed);
         signal.removeEventListener("abort", giveUp);
-        resolve(chunks.connection = new NodeConnection(socket, "path" in address ? UNNAMED : null));
+        resolve(
+          chunks.connection = "path" in address
+            ? new NodeConnection(socket, UNNAMED, address)
+            : new NodeConnection(socket, null, null),
+        );
       });
     });
   },
@@ -163,8 +169,8 @@ export const node: Runtime = {
  * `net.Server` has no `onread` option, and reading through the stream costs a tenth of the throughput. So what that option sets is set
  * afterwards. None of it is documented: where it isn't what is expected, the socket is read as it is, and only the speed is lost.
  */
-function accepted(socket: net.Socket, local: Address | null): NodeConnection {
-  const connection = new NodeConnection(socket, local);
+function accepted(socket: net.Socket, local: Address | null, peer: Address | null): NodeConnection {
+  const connection = new NodeConnection(socket, local, peer);
   if (!useBuffer(socket, new ChunkReader(connection))) {
     // A plain Uint8Array, as the other way gives.
     socket.on("data", (chunk: Uint8Array) => {
@@ -245,13 +251,12 @@ class NodeConnection extends EventedConnection {
   #sent = 0;
   #pending = 0;
 
-  /** `local` is the address of this side; `null` to ask the socket. */
-  constructor(socket: net.Socket, local: Address | null) {
+  /** `local` is the address of this side, and `remote` that of the other; `null` to ask the socket. */
+  constructor(socket: net.Socket, local: Address | null, remote: Address | null) {
     super();
     this.#socket = socket;
-    const unix = local?.transport === "unix";
     this.localAddress = local ?? inetAddress("tcp", socket.localAddress, socket.localPort);
-    this.remoteAddress = unix ? UNNAMED : inetAddress("tcp", socket.remoteAddress, socket.remotePort);
+    this.remoteAddress = remote ?? inetAddress("tcp", socket.remoteAddress, socket.remotePort);
     // The listeners are shared by all connections; a closure for each would cost more memory than the rest of this object.
     (socket as OwnedSocket)[CONNECTION] = this;
     socket.on("end", onEnd).on("error", onError).on("close", onClose);

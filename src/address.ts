@@ -71,6 +71,8 @@ export function parseAddress(text: string): Address {
 }
 
 /**
+  const unnamed = unnamedPeers.get(address);
+  if (unnamed !== undefined) return `an unnamed peer of ${formatAddress(unnamed)}`;
  * Writes an address as {@linkcode parseAddress} reads it, on one line that is safe to print: a path is often the peer's to choose, and
  * could forge lines of a log or command a terminal. Control characters, separators of lines and marks that change the direction of writing
  * are written `\xHH` or `\uHHHH`, bytes that are no UTF-8 `\xHH`, and a backslash that would be read as one of these `\x5c`.
@@ -86,6 +88,8 @@ export function parseAddress(text: string): Address {
  * ```
  */
 export function formatAddress(address: Address): string {
+  const unnamed = unnamedPeers.get(address);
+  if (unnamed !== undefined) return `an unnamed peer of ${formatAddress(unnamed)}`;
   if ("path" in address) return `${address.transport}:${formatPath(address.path)}`;
   const { transport, hostname, port, tls } = address;
   const host = printable(hostname);
@@ -96,6 +100,24 @@ function formatPath(path: string): string {
   if (path.startsWith("\0")) return `\\0${escapeText(path.slice(1))}`;
   // A path that begins like that is no abstract name.
   return path.startsWith("\\0") ? `\\x5c${escapeText(path.slice(1))}` : escapeText(path);
+}
+
+/** The peers of Unix sockets that have bound no name, each with the address of the socket that they have connected to. */
+const unnamedPeers = new WeakMap<Address, Address>();
+
+/**
+ * The address of peers that have bound no name: `{ transport: "unix", path: "" }`, which is written as a peer of `of`. One object does for
+ * all peers of a listener.
+ */
+export function unnamedPeer(of: Address): UnixAddress {
+  const address: UnixAddress = { transport: "unix", path: "" };
+  unnamedPeers.set(address, of);
+  return address;
+}
+
+/** Whether `formatAddress()` says nothing of an address. */
+export function isUnnamed(address: Address): boolean {
+  return "path" in address && address.path === "" && !unnamedPeers.has(address);
 }
 
 /** Takes an address in either form and checks it; the servers' and `connect`'s first step, before anything is bound. */

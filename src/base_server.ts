@@ -176,6 +176,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   #suspended = false;
   /** Whether `unref()` was called. */
   #unreferenced = false;
+  /** The `timeout` of a `handleRequest()`. */
+  #requestDeadline: Deadline | null = null;
   /** Whether the loop is to handle what waits before it ends. */
   #emptying = false;
   /** Whether more may come until it has stopped listening. */
@@ -351,7 +353,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     const done = Promise.withResolvers<void>();
     this.#serving = done.promise;
     let timedOut = false;
-    const deadline = new Deadline(true);
+    const deadline = this.#requestDeadline = new Deadline(true);
     if (this.#unreferenced) deadline.keepAlive(false);
     try {
       await this.activate();
@@ -466,12 +468,14 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    */
   unref(): void {
     this.#unreferenced = true;
+    this.#requestDeadline?.keepAlive(false);
     this.keepRunning(false);
   }
 
   /** Keeps the process running while the server listens, as it does from the beginning. */
   ref(): void {
     this.#unreferenced = false;
+    this.#requestDeadline?.keepAlive(true);
     this.keepRunning(true);
   }
 

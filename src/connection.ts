@@ -354,10 +354,12 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * ```
    */
   close(options: CloseOptions = {}): Promise<void> {
-    if (this.#ended) return CLOSED;
     const { linger = 0 } = options;
     if (linger !== 0) checkTimeout("linger", linger);
-    if (this.#writable !== null && !this.#closing) return this.#closeBehind(this.#writable, linger);
+    const again = this.#closing;
+    this.#closing = true;
+    if (this.#ended) return CLOSED;
+    if (this.#writable !== null && !again) return this.#closeBehind(this.#writable, linger);
     return linger === 0 ? this.#close() : this.#linger(linger);
   }
 
@@ -548,7 +550,7 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Closes once the stream has handed on what was written to it. */
   async #closeBehind(writable: WritableOf, linger: number): Promise<void> {
-    await writable.flushed(STREAM_GRACE_MS, () => this.#ended || this.#closing);
+    await writable.flushed(STREAM_GRACE_MS, () => this.#ended);
     if (!this.#ended) await (linger === 0 ? this.#close() : this.#linger(linger));
   }
 

@@ -1,4 +1,4 @@
-import { type Address, formatAddress } from "./address.ts";
+import { type Address, formatAddress, isUnnamed } from "./address.ts";
 import { printable } from "./printable.ts";
 
 /** Where a {@linkcode SocketError} comes from. */
@@ -70,8 +70,8 @@ export class SocketError extends Error {
     const what = printable(detail ?? MEANINGS[code] ?? (cause instanceof Error ? cause.message : "socket error"));
     super(
       `${syscall === undefined ? "" : syscall + " "}${code}: ${what}${
-        // A Unix socket's peer mostly has no name to show.
-        address === undefined || ("path" in address && address.path === "") ? "" : ", " + formatAddress(address)}`,
+        address === undefined || isUnnamed(address) ? "" : ", " + formatAddress(address)
+      }`,
       cause === undefined ? undefined : { cause },
     );
     this.code = code;

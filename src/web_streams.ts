@@ -53,12 +53,12 @@ export function readableOf(side: ReadableSide): ReadableStream<Uint8Array> {
 export class WritableOf {
   /** The stream. */
   readonly stream: WritableStream<Uint8Array>;
-  /** Writes that were given to a writer and are not done. */
-  #pending = 0;
+  /** Whether a write is under way. While the stream has any left, one is, but for the moment between two. */
+  #writing = false;
 
   /**
-   * Promises of the stream that nobody awaits never become unhandled rejections. What is written after the connection was closed by the
-   * program itself is dropped without an error: there is nobody left who could be told, and `node:stream` would end the program.
+   * Promises of the stream that nobody awaits never become unhandled rejections. Once the program itself has closed the connection,
+   * what can't be sent is dropped without an error: there is nobody left who could be told, and `node:stream` would end the program.
    *
    * @param side The connection.
    */
@@ -67,24 +67,18 @@ export class WritableOf {
       if (!side.closing()) throw error;
     };
     const stream = this.stream = new WritableStream<Uint8Array>({
-      write: (chunk) => side.closing() ? undefined : side.write(chunk)?.catch(unlessClosing),
-      close: () => side.closing() ? undefined : side.closeWrite().catch(unlessClosing),
+      write: (chunk) => {
+        const pending = side.write(chunk);
+        if (pending === undefined) return;
+        this.#writing = true;
+        return pending.catch(unlessClosing).finally(() => this.#writing = false);
+      },
+      close: () => side.closeWrite().catch(unlessClosing),
       abort: () => side.closing() ? undefined : side.abort(),
     });
     handleRejections(stream, "close", "abort");
     const getWriter = stream.getWriter.bind(stream);
-    override(stream, "getWriter", () => {
-      const writer = getWriter();
-      const write = writer.write.bind(writer);
-      handleRejections(writer, "close", "abort");
-      override(writer, "write", (chunk) => {
-        this.#pending++;
-        const written = handled(write(chunk as Uint8Array));
-        written.then(this.#written, this.#written);
-        return written;
-      });
-      return writer;
-    });
+    override(stream, "getWriter", () => handleRejections(getWriter(), "write", "close", "abort"));
   }
 
   /**
@@ -96,12 +90,8 @@ export class WritableOf {
    */
   async flushed(ms: number, isOver: () => boolean): Promise<void> {
     const until = performance.now() + ms;
-    do await new Promise<void>(afterPoll); while (this.#pending > 0 && !isOver() && performance.now() < until);
+    do await new Promise<void>(afterPoll); while (this.#writing && !isOver() && performance.now() < until);
   }
-
-  #written = (): void => {
-    this.#pending--;
-  };
 }
 
 /** Has the promises that methods return count as handled. */

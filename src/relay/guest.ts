@@ -1,4 +1,4 @@
-import { type Address, formatAddress } from "../address.ts";
+import { type Address, formatAddress, unnamedPeer } from "../address.ts";
 import { type BaseRequestHandler, runHandler } from "../base_request_handler.ts";
 import type { BaseServer, RequestHandlerClass } from "../base_server.ts";
 import { Connection, endedHere, noteEnd } from "../connection.ts";
@@ -152,7 +152,8 @@ class RemoteConnection extends EventedConnection {
   constructor({ localAddress, remoteAddress, tls }: Opened, send: (type: number, payload?: Uint8Array) => void) {
     super();
     this.localAddress = localAddress!;
-    this.remoteAddress = remoteAddress!;
+    const unnamed = "path" in remoteAddress! && remoteAddress.path === "";
+    this.remoteAddress = unnamed ? unnamedPeer(localAddress!) : remoteAddress!;
     this.#tls = tls ?? null;
     this.#send = send;
   }
