@@ -4,7 +4,7 @@ import type { Datagram } from "./datagram.ts";
 import { SocketError } from "./errors.ts";
 import { ignore } from "./promises.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
-import type { ChildProcess, Runtime, WorkerStart } from "./runtime.ts";
+import { type ChildProcess, type Runtime, setIdleTimer, type WorkerStart } from "./runtime.ts";
 
 /** How a pool runs its child processes. */
 export interface ProcessPoolOptions {
@@ -211,6 +211,7 @@ class PooledProcess {
     // Before anybody takes it for ended.
     const gone = child.exited.then((error) => this.#stuck ?? (this.ending ? null : error));
     this.ready.then(() => {
+      if (!this.busy && !this.ending) child.keepAlive(false);
       onStart(child.pid);
       void gone.then((error) => onExit(child.pid, error));
     }, ignore);
@@ -228,6 +229,7 @@ class PooledProcess {
     clearTimeout(this.#timer);
     this.served++;
     this.busy = true;
+    this.#child.keepAlive(true);
     try {
       await this.ready;
       await this.#host.run(request, clientAddress, unread);
@@ -238,7 +240,9 @@ class PooledProcess {
 
   /** Nobody needs it for now. */
   wait(ms: number, tooLong: () => void): void {
-    if (ms !== Infinity) this.#timer = setTimeout(tooLong, ms);
+    // One that nobody needs leaves the process free to exit, as an idle thread does.
+    this.#child.keepAlive(false);
+    if (ms !== Infinity) this.#timer = setIdleTimer(tooLong, ms) as ReturnType<typeof setTimeout>;
   }
 
   abort(request: unknown): void {
@@ -249,6 +253,8 @@ class PooledProcess {
   end(): void {
     this.ending = true;
     clearTimeout(this.#timer);
+    // Until it is gone, somebody may wait for that.
+    this.#child.keepAlive(true);
     this.#child.terminate();
   }
 }

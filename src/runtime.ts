@@ -332,6 +332,8 @@ export interface ChildProcess {
   readonly exited: Promise<Error>;
   /** Sends it a frame. */
   send(channel: number, type: number, payload?: Uint8Array): void;
+  /** Whether it keeps this process running; it does from the beginning. */
+  keepAlive(on: boolean): void;
   /** Ends it at once. */
   terminate(): void;
 }

@@ -32,6 +32,8 @@ interface Functions {
   uv_poll_start(handle: bigint, events: number, callback: bigint): number;
   uv_poll_stop(handle: bigint): number;
   uv_close(handle: bigint, callback: bigint): void;
+  uv_ref(handle: bigint): void;
+  uv_unref(handle: bigint): void;
   [errnoLocation: string]: (...args: never[]) => unknown;
 }
 
@@ -114,6 +116,8 @@ function load(): Bindings {
       uv_poll_start: { arguments: ["u64", "i32", "u64"], return: "i32" },
       uv_poll_stop: { arguments: ["u64"], return: "i32" },
       uv_close: { arguments: ["u64", "u64"], return: "void" },
+      uv_ref: { arguments: ["u64"], return: "void" },
+      uv_unref: { arguments: ["u64"], return: "void" },
     });
   } catch (cause) {
     const { message } = cause as Error;
@@ -202,10 +206,16 @@ const openSystemSocket: OpenSystemSocket = (buffer, from) => {
       libc.uv_poll_start(handlePointer, UV_READABLE, onEvent);
     },
     keepAlive(on) {
-      if (on) alive.ref();
-      else alive.unref();
+      if (on) {
+        alive.ref();
+        libc.uv_ref(handlePointer);
+      } else {
+        alive.unref();
+        libc.uv_unref(handlePointer);
+      }
     },
     close() {
+      libc.uv_ref(handlePointer);
       clearInterval(alive);
       waiting = null;
       return new Promise((resolve) => {

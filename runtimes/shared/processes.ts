@@ -109,6 +109,13 @@ export function spawnProcess(
     send(channel, type, payload) {
       link?.write(encodeFrame(channel, type, payload));
     },
+    keepAlive(on) {
+      // What Deno gives for a pipe has neither method before it is connected.
+      for (const part of [child, link, child.stderr] as (Partial<net.Socket> | null | undefined)[]) {
+        if (on) part?.ref?.();
+        else part?.unref?.();
+      }
+    },
     terminate() {
       child.kill("SIGKILL");
     },
