@@ -460,9 +460,9 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
 
   /**
    * Leaves the process free to exit while the server listens and has nothing to do, until `ref()`; may be called at any time, and holds over
-   * a restart. Open connections, datagrams in progress excepted, keep the process running as before, and so do workers that are busy;
-   * idle ones don't. A program that ends like that ends without `serverClose()`: a Unix socket's file stays and is replaced at the next start. Do
-   * not await `serveForever()` at the top level of the program then, as the runtimes take a module that can't go on for an error.
+   * a restart. Open connections keep the process running as before, and so do workers that are busy; idle ones don't, however the server
+   * stands. A program that ends like that ends without `serverClose()`. It must not await `serveForever()` at its top level, as the runtimes
+   * take a module that can't go on for an error.
    *
    * @throws {UnsupportedError} When the runtime can't.
    */
