@@ -70,7 +70,7 @@ for (const adapter of [...adapters, ...tlsAdapters]) {
       await server.serverClose();
     }
     const text = printed.join("");
-    assert(text.includes(`request from an unnamed peer of ${formatAddress(server.serverAddress)}`), text);
+    assert(text.includes(`on ${formatAddress(server.serverAddress)}`), text);
   });
 }
 
