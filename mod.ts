@@ -83,7 +83,15 @@ export { StreamRequestHandler } from "./src/stream_request_handler.ts";
 export type { ProxyHeader, ProxySsl, ProxyTlvs } from "./src/proxy_protocol.ts";
 export { type InheritedDescriptor, listenFds, notify, type ServiceState, type SystemdOptions, watchdog } from "./src/systemd.ts";
 export { TCPServer, type TCPServerOptions } from "./src/tcp_server.ts";
-export type { PeerCertificate, TlsCertificate, TlsConnectOptions, TlsInfo, TlsOptions, TlsVersion } from "./src/tls.ts";
+export type {
+  PeerCertificate,
+  StartTlsOptions,
+  TlsCertificate,
+  TlsConnectOptions,
+  TlsInfo,
+  TlsOptions,
+  TlsVersion,
+} from "./src/tls.ts";
 export { UDPServer, type UDPServerOptions } from "./src/udp_server.ts";
 export { UnixDatagramServer, type UnixDatagramServerOptions } from "./src/unix_datagram_server.ts";
 export { UnixStreamServer, type UnixStreamServerOptions } from "./src/unix_stream_server.ts";

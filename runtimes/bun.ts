@@ -25,6 +25,7 @@ import {
 } from "./bun/tls.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { alreadyReading } from "../src/connection.ts";
+import { concat } from "../src/bytes.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { ignore, rejected } from "../src/promises.ts";
 import { SendQueue } from "../src/send_queue.ts";
@@ -233,10 +234,10 @@ export const bun: Runtime = {
     // With the peer's side, Bun ends both: of its node:tls that is all that is known.
     const overConnection = tlsOverConnection(settings, contexts, false);
     return {
-      async secure(raw) {
-        if (raw instanceof BunConnection) return await raw.secure(settings, contexts);
+      async secure(raw, begun = null) {
+        if (raw instanceof BunConnection) return await raw.secure(settings, contexts, begun);
         // In a worker thread there is no socket. `node:tls` takes any connection, but Bun's has no SNI then.
-        if (settings.sni.size === 0) return await overConnection.secure(raw);
+        if (settings.sni.size === 0) return await overConnection.secure(raw, begun);
         raw.abort();
         throw new UnsupportedError("tls.sni can't be had on Bun in a worker: begin TLS in the server's own thread");
       },
@@ -371,7 +372,7 @@ class BunConnection extends EventedConnection {
   }
 
   /** The connection with TLS on this one's socket. This one is good for nothing more then but to be aborted. */
-  async secure(settings: TlsSettings, contexts: SecureContexts): Promise<BunConnection> {
+  async secure(settings: TlsSettings, contexts: SecureContexts, begun: Uint8Array | null): Promise<BunConnection> {
     if (this.dead) throw this.closeError("handshake");
     if (this.reading) throw alreadyReading();
     if (this.readEnded) {
@@ -384,7 +385,7 @@ class BunConnection extends EventedConnection {
     try {
       const [below, above] = this.#socket.upgradeTLS({
         ...upgradeOptions(settings, contexts),
-        initialData: this.takeReceived(),
+        initialData: begun === null ? this.takeReceived() : concat([begun, this.takeReceived()]),
         socket: {
           ...callbacks,
           open: (socket) => {

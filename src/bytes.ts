@@ -19,6 +19,20 @@ export function toBytes(data: Uint8Array | string): Uint8Array {
   throw new TypeError(`data must be a Uint8Array or a string, got ${Object.prototype.toString.call(data)}`);
 }
 
+/** Chunks as one. A single one is returned as it is. */
+export function concat(chunks: readonly Uint8Array[]): Uint8Array {
+  if (chunks.length === 1) return chunks[0]!;
+  let size = 0;
+  for (const { length } of chunks) size += length;
+  const all = new Uint8Array(size);
+  let filled = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, filled);
+    filled += chunk.length;
+  }
+  return all;
+}
+
 function encodeShort(text: string): Uint8Array {
   if (used + text.length * MOST_BYTES > POOL) {
     pool = new Uint8Array(POOL);

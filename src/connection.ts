@@ -1,5 +1,5 @@
 import { type Address, formatAddress } from "./address.ts";
-import { toBytes } from "./bytes.ts";
+import { concat, toBytes } from "./bytes.ts";
 import type { ConnectionWatch } from "./connection_watch.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
 import { type EndReason, inOrder } from "./end_reason.ts";
@@ -9,7 +9,16 @@ import { asIs, forEachChunk, Pull, toResult } from "./pull.ts";
 import { handled, ignore, rejected } from "./promises.ts";
 import { afterArrivals, type RawConnection, type Receiver } from "./runtime.ts";
 import type { BufferedReader } from "./stream_reader.ts";
-import { HandshakingConnection, startTls, type TlsConnectOptions, type TlsInfo, type TlsOptions } from "./tls.ts";
+import {
+  beginsHandshake,
+  HandshakingConnection,
+  readAheadIsHandshake,
+  startTls,
+  type StartTlsOptions,
+  type TlsConnectOptions,
+  type TlsInfo,
+  type TlsOptions,
+} from "./tls.ts";
 import { readableOf, WritableOf } from "./web_streams.ts";
 
 const CLOSED = Promise.resolve();
@@ -373,16 +382,17 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    * client's end begins it. Nothing may be read or written until it is done.
    *
    * What has been read ahead in the clear, in `rfile` or another {@linkcode StreamReader}, would pass for secured afterwards. Whoever
-   * reaches the line could put commands there (CVE-2011-0411), so that is an error and ends the connection. What `wfile` gathers must be
-   * flushed before.
+   * reaches the line could put commands there (CVE-2011-0411), so that is an error and ends the connection, unless `how` says that it is
+   * the handshake. What `wfile` gathers must be flushed before.
    *
    * @param options The certificate and the rest, for a handler. They are read once: pass the same object for each connection, a new one
    * for new certificates. For the client's end, {@linkcode TlsConnectOptions}.
-   * @throws {SocketError} When the handshake fails: `EPROTO` when the two don't come to terms, or when something was read ahead,
-   * `ETIMEDOUT`, `ECONNRESET`. The connection is closed then.
+   * @param how `readAhead`: `"handshake"` for a protocol whose client begins the handshake right behind its request for TLS.
+   * @throws {SocketError} When the handshake fails: `EPROTO` when the two don't come to terms, or when something was read ahead that
+   * isn't the beginning of a handshake, `ETIMEDOUT`, `ECONNRESET`. The connection is closed then.
    * @throws {TypeError} When the options are none, a read is waiting, or there is TLS already; then all stays as it was.
    *
-   * @example
+   * @example STARTTLS: the client waits for the answer
    * ```ts
    * import { StreamRequestHandler, type TlsOptions } from "@sockets/server";
    *
@@ -398,15 +408,33 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
    *   }
    * }
    * ```
+   *
+   * @example MySQL's way: the handshake follows the request at once
+   * ```ts
+   * import { StreamRequestHandler, type TlsOptions } from "@sockets/server";
+   *
+   * const tls: TlsOptions = { cert: "/etc/ssl/db.pem", key: "/etc/ssl/db.key" };
+   *
+   * class Database extends StreamRequestHandler {
+   *   override async handle(): Promise<void> {
+   *     const sslRequest = await this.rfile.readExactly(36);
+   *     if ((sslRequest[5]! & 0x08) !== 0) await this.request.startTls(tls, { readAhead: "handshake" });
+   *   }
+   * }
+   * ```
    */
-  startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
-    return handled(this.#startTls(options));
+  startTls(options: TlsOptions | TlsConnectOptions, how: StartTlsOptions = {}): Promise<void> {
+    return handled(this.#startTls(options, how));
   }
 
-  async #startTls(options: TlsOptions | TlsConnectOptions): Promise<void> {
+  async #startTls(options: TlsOptions | TlsConnectOptions, how: StartTlsOptions): Promise<void> {
     const raw = this.#raw;
     if (raw.tls !== null) throw new TypeError("startTls(): the connection has TLS already");
     if (raw.reading || this.#unclaimed !== null) throw alreadyReading();
+    const isHandshake = readAheadIsHandshake(how, this.#hostname === undefined);
+    if (isHandshake && this.#readersAhead() > 1) {
+      throw new TypeError("startTls(): several readers have read ahead, and what came first is not known");
+    }
     const { bytesRead, bytesWritten } = raw;
     const readAhead = this.#readAhead();
     // Until the handshake is done nothing of the program's gets through, neither in the clear nor in its midst.
@@ -416,19 +444,30 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
       this.#use(raw);
       throw error;
     });
+    let begun: Uint8Array | null = null;
+    let accepted = readAhead === 0;
     try {
-      if (readAhead > 0) {
+      if (isHandshake) {
+        begun = this.#takeReadAhead();
+        accepted = beginsHandshake(begun);
+      }
+      if (!accepted) {
         const detail = `${readAhead} bytes were received in the clear after the request for TLS`;
-        throw new SocketError("EPROTO", { syscall: "handshake", address: raw.remoteAddress }, detail);
+        const address = raw.remoteAddress;
+        throw new SocketError(
+          "EPROTO",
+          { syscall: "handshake", address },
+          isHandshake ? `${detail}, and begin no handshake` : detail,
+        );
       }
       // What it is lost of is what the handshake fails of.
       raw.onclose = null;
-      this.#use(await start(raw));
+      this.#use(await start(raw, begun));
     } catch (error) {
       handshaking.error = error as SocketError;
       if (!this.#ended) this.#end(handshaking.error);
       raw.onclose = null;
-      if (readAhead > 0) raw.abort();
+      if (!accepted) raw.abort();
       throw error;
     }
     this.#clearRead = bytesRead;
@@ -597,6 +636,25 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     let bytes = (this.#rest?.length ?? 0) + (this.#reader?.buffered ?? 0);
     for (const { buffered } of this.#otherReaders ?? []) bytes += buffered;
     return bytes;
+  }
+
+  /** The number of readers that hold bytes. */
+  #readersAhead(): number {
+    let readers = (this.#reader?.buffered ?? 0) > 0 ? 1 : 0;
+    for (const { buffered } of this.#otherReaders ?? []) if (buffered > 0) readers++;
+    return readers;
+  }
+
+  /** Takes the bytes that `#readAhead()` counts; at most one reader may hold any. */
+  #takeReadAhead(): Uint8Array {
+    const chunks: Uint8Array[] = [];
+    for (const reader of [this.#reader, ...this.#otherReaders ?? []]) {
+      if (reader !== null && reader.buffered > 0) chunks.push(reader.takeBuffered());
+    }
+    // The leftover of a readInto() is newer than a reader's bytes: a reader takes the leftover before it receives more.
+    if (this.#rest !== null) chunks.push(this.#rest);
+    this.#rest = null;
+    return concat(chunks);
   }
 
   #use(raw: RawConnection): void {

@@ -222,9 +222,10 @@ export interface TlsSettings {
 export interface TlsContext {
   /**
    * Does the handshake. `raw` belongs to the connection that this resolves with; what it has received and nobody has read is the
-   * beginning of the peer's handshake. Aborting `raw` ends it. When it fails, `raw` is closed.
+   * beginning of the peer's handshake, behind `begun`, which was read from it before. Aborting `raw` ends it. When it fails, `raw` is
+   * closed.
    */
-  secure(raw: RawConnection): Promise<RawConnection>;
+  secure(raw: RawConnection, begun?: Uint8Array | null): Promise<RawConnection>;
 }
 
 /** A datagram as an adapter hands it over. The core makes a `Datagram` of it. */

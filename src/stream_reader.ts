@@ -19,6 +19,8 @@ export interface ByteSource {
 export interface BufferedReader {
   /** Bytes that have been received and not been read. */
   readonly buffered: number;
+  /** Takes them: the reader has none afterwards. */
+  takeBuffered(): Uint8Array;
 }
 
 /** How much one call may buffer. */

@@ -81,6 +81,17 @@ export interface TlsConnectOptions {
   rejectUnauthorized?: boolean;
 }
 
+/** How {@linkcode Connection.startTls} begins. */
+export interface StartTlsOptions {
+  /**
+   * What the bytes are that were received in the clear behind the request for TLS, and that nobody has read: `"refuse"`, by default, ends
+   * the connection, as anybody on the line could have put them there (CVE-2011-0411). `"handshake"` takes them for the beginning of the
+   * client's handshake: for protocols whose clients don't wait for an answer to their request, such as MySQL's. What is no handshake ends
+   * the connection with `EPROTO` all the same, and none of it reaches the handler. For handlers only.
+   */
+  readAhead?: "refuse" | "handshake";
+}
+
 /** What the handshake of a connection has agreed on. */
 export interface TlsInfo {
   /** The version: `"TLSv1.2"` or `"TLSv1.3"`. */
@@ -216,11 +227,17 @@ export function checkTls(runtime: Runtime): void {
 /**
  * Does the handshake on a connection, which is closed when it fails.
  *
+ * @param begun The beginning of the peer's handshake, as far as it was read from the connection before.
  * @throws {SocketError} As the rejection: `EPROTO` when the two don't come to terms, `ETIMEDOUT` after `timeout` milliseconds,
  * `ECONNRESET` when the peer goes away.
  */
-export function handshake(context: TlsContext, raw: RawConnection, timeout: number): Promise<RawConnection> {
-  return openInTime({ name: "handshake", timeout, open: (raw) => context.secure(raw) }, raw);
+export function handshake(
+  context: TlsContext,
+  raw: RawConnection,
+  timeout: number,
+  begun: Uint8Array | null = null,
+): Promise<RawConnection> {
+  return openInTime({ name: "handshake", timeout, open: (raw) => context.secure(raw, begun) }, raw);
 }
 
 const serverContexts = new WeakMap<TlsOptions, Promise<TlsContext>>();
@@ -233,11 +250,29 @@ const serverContexts = new WeakMap<TlsOptions, Promise<TlsContext>>();
 export async function startTls(
   options: TlsOptions | TlsConnectOptions,
   hostname: string | null | undefined,
-): Promise<(raw: RawConnection) => Promise<RawConnection>> {
+): Promise<(raw: RawConnection, begun: Uint8Array | null) => Promise<RawConnection>> {
   const context = hostname === undefined
     ? await serverContext(options as TlsOptions)
     : await tlsContext(getRuntime(), clientSettings(options, hostname));
-  return (raw) => handshake(context, raw, handshakeTimeout(options));
+  return (raw, begun) => handshake(context, raw, handshakeTimeout(options), begun);
+}
+
+/** Checks the options of `startTls()`: whether what was read ahead is the handshake. */
+export function readAheadIsHandshake(how: StartTlsOptions, isServer: boolean): boolean {
+  checkNames(how, ["readAhead"], "startTls()");
+  const { readAhead = "refuse" } = how;
+  if (readAhead !== "refuse" && readAhead !== "handshake") {
+    throw new TypeError(`startTls(): readAhead must be "refuse" or "handshake", got ${JSON.stringify(readAhead)}`);
+  }
+  if (readAhead === "handshake" && !isServer) {
+    throw new TypeError('startTls(): readAhead: "handshake" is for the end that answers the handshake');
+  }
+  return readAhead === "handshake";
+}
+
+/** Whether bytes can be the start of a handshake record (RFC 8446, section 5.1). The runtime checks what follows the first two bytes. */
+export function beginsHandshake(bytes: Uint8Array): boolean {
+  return (bytes.length === 0 || bytes[0] === 22) && (bytes.length < 2 || bytes[1] === 3);
 }
 
 /** Reading certificates takes far longer than a handshake, and handlers pass the same options again and again. */

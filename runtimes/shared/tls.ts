@@ -17,8 +17,8 @@ import { VerifiedCertificates } from "./verified_certificates.ts";
  */
 export function tlsOverConnection(settings: TlsSettings, contexts: SecureContexts, halfClose = true): TlsContext {
   return {
-    async secure(raw) {
-      const connection = new TlsConnection(raw, settings, contexts, halfClose);
+    async secure(raw, begun = null) {
+      const connection = new TlsConnection(raw, begun, settings, contexts, halfClose);
       await connection.secured;
       return connection;
     },
@@ -52,13 +52,13 @@ class TlsConnection extends EventedConnection {
   #pending = 0;
   #mark = 0;
 
-  constructor(raw: RawConnection, settings: TlsSettings, contexts: SecureContexts, halfClose: boolean) {
+  constructor(raw: RawConnection, begun: Uint8Array | null, settings: TlsSettings, contexts: SecureContexts, halfClose: boolean) {
     super();
     this.#raw = raw;
     this.localAddress = raw.localAddress;
     this.remoteAddress = raw.remoteAddress;
     this.secured = this.#handshake!.promise;
-    this.#transport = new TlsTransport(raw, (error) => error === null ? this.#cutOff() : this.#gone(error));
+    this.#transport = new TlsTransport(raw, begun, (error) => error === null ? this.#cutOff() : this.#gone(error));
     // What ends in order is read to its end first.
     raw.onclose = (error) => error !== null && this.#gone(error);
     const { stream } = this.#transport;

@@ -17,6 +17,8 @@ export class TlsTransport implements Receiver {
   /** Encrypted bytes received since the last application data; the connection resets this to 0 with each decrypted chunk. */
   undecryptedBytes = 0;
   #raw: RawConnection;
+  /** Encrypted bytes that come before what the connection gives. */
+  #begun: Uint8Array | null;
   #ended: (error: SocketError | null) => void;
   #wanted = false;
   #held = false;
@@ -25,10 +27,12 @@ export class TlsTransport implements Receiver {
 
   /**
    * @param raw The connection.
+   * @param begun What was read from it before; `null` for nothing.
    * @param ended Is told of the end of what it receives, `null`, or of what it was lost of.
    */
-  constructor(raw: RawConnection, ended: (error: SocketError | null) => void) {
+  constructor(raw: RawConnection, begun: Uint8Array | null, ended: (error: SocketError | null) => void) {
     this.#raw = raw;
+    this.#begun = begun !== null && begun.length > 0 ? begun : null;
     this.#ended = ended;
     const { Duplex } = process.getBuiltinModule("node:stream");
     this.stream = new Duplex({
@@ -83,6 +87,11 @@ export class TlsTransport implements Receiver {
 
   #pull(): void {
     if (!this.#wanted || this.#held || this.#raw.reading || this.#stopped) return;
+    const begun = this.#begun;
+    if (begun !== null) {
+      this.#begun = null;
+      return this.received(begun);
+    }
     let chunk: Uint8Array | null | undefined;
     try {
       chunk = this.#raw.receive(this);
