@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type Address, type InetAddress, inetAddress } from "./address.ts";
+import { type Address, inetAddress } from "./address.ts";
 import { formatIp, parseIp } from "./networks.ts";
 
 /** What a load balancer says of a connection that it passes on. */
@@ -15,9 +15,9 @@ export interface ProxyHeader {
   readonly version: 1 | 2;
   /** `"PROXY"` for a connection that was passed on, `"LOCAL"` for one of the balancer's own, such as a health check. */
   readonly command: "PROXY" | "LOCAL";
-  /** The client; `null` when the header doesn't say, as with `LOCAL` and `UNKNOWN`. */
+  /** The client; `null` when the header doesn't say, as with `LOCAL` and `UNKNOWN`, or says that it sends datagrams. */
   readonly source: Address | null;
-  /** Where the client had connected to; `null` when the header doesn't say. */
+  /** Where the client had connected to; `null` when `source` is. */
   readonly destination: Address | null;
   /** What else it says; nothing in version 1 and with `LOCAL`. */
   readonly tlvs: ProxyTlvs;
@@ -74,6 +74,9 @@ const MAX_V1 = 107;
 /** Bytes that may follow the fixed part of a version 2 header. The protocol has room for 65,535; what is in use takes a few hundred. */
 const MAX_V2_LENGTH = 4096;
 const V2_FIXED = 16;
+/** Transport protocols of version 2. */
+const STREAM = 1;
+const DGRAM = 2;
 const V1_PREFIX = new TextEncoder().encode("PROXY ");
 const V2_SIGNATURE = new Uint8Array([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]);
 const V1_LINE = /^PROXY TCP([46]) (\S+) (\S+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})$/;
@@ -106,18 +109,25 @@ function parseV1(bytes: Uint8Array): ProxyHeader | null {
   if (bytes[end - 1] === CR) {
     // "The receiver must ignore anything presented before the CRLF".
     if (line === "PROXY UNKNOWN" || line.startsWith("PROXY UNKNOWN ")) return { ...common, source: null, destination: null };
-    const [, family, from, to, fromPort, toPort] = V1_LINE.exec(line) ?? [];
-    const source = v1Address(family, from, fromPort);
-    const destination = v1Address(family, to, toPort);
-    if (source !== null && destination !== null) return { ...common, source, destination };
+    const [, family = "", from = "", to = "", fromPort, toPort] = V1_LINE.exec(line) ?? [];
+    const source = v1Address(from, fromPort);
+    const destination = v1Address(to, toPort);
+    if (source !== null && destination !== null) {
+      // "The advertised protocol family dictates what format to use", for both. HAProxy refuses a mixed line too.
+      if (isOf(family, from) && isOf(family, to)) return { ...common, source, destination };
+      throw new ProxyHeaderError(`${from} and ${to} are not both addresses of TCP${family}`);
+    }
   }
   throw new ProxyHeaderError(`not a line of the PROXY protocol: ${JSON.stringify(line)}`);
 }
 
-function v1Address(family = "", text = "", port = ""): Address | null {
+function v1Address(text: string, port = ""): Address | null {
   const ip = /^[0-9a-f.:]+$/i.test(text) ? parseIp(text) : null;
-  const fits = text.includes(":") === (family === "6");
-  return ip === null || !fits || Number(port) > 65_535 ? null : inetAddress("tcp", formatIp(ip), Number(port));
+  return ip === null || Number(port) > 65_535 ? null : inetAddress("tcp", formatIp(ip), Number(port));
+}
+
+function isOf(family: string, text: string): boolean {
+  return text.includes(":") === (family === "6");
 }
 
 function parseV2(bytes: Uint8Array): ProxyHeader | null {
@@ -144,36 +154,30 @@ function parseV2(bytes: Uint8Array): ProxyHeader | null {
 function v2Addresses(family: number, block: Uint8Array): [size: number, source: Address | null, destination: Address | null] {
   const size = family === 0 ? 0 : [0, 12, 36, 216][family >> 4];
   const protocol = family & 0xf;
-  if (size === undefined || (family !== 0 && (size === 0 || (protocol !== 1 && protocol !== 2)))) {
+  if (size === undefined || (family !== 0 && (size === 0 || (protocol !== STREAM && protocol !== DGRAM)))) {
     throw new ProxyHeaderError(`${hex(family)} is no address family and protocol`);
   }
   if (block.length < size) throw new ProxyHeaderError(`the header ends within its addresses`);
-  switch (size) {
-    case 0:
-      return [0, null, null];
-    case 216: {
-      const transport = protocol === 1 ? "unix" : "unixgram";
-      return [size, ...[0, 108].map((at) => ({ transport, path: unixPath(block.subarray(at, at + 108)) } as const))] as [
-        number,
-        Address,
-        Address,
-      ];
-    }
-    default: {
-      const transport = protocol === 1 ? "tcp" : "udp";
-      const width = size === 12 ? 4 : 16;
-      const ends = [0, 1].map((i) =>
-        ipAddress(transport, block.subarray(i * width, (i + 1) * width), uint16(block, 2 * width + 2 * i))
-      );
-      return [size, ends[0]!, ends[1]!];
-    }
+  // A stream is no datagrams: "it automatically falls back to the UNSPEC mode for the valid combinations above that it does not support".
+  if (size === 0 || protocol === DGRAM) return [size, null, null];
+  if (size === 216) {
+    const [source, destination] = [0, 108].map((at): Address => ({
+      transport: "unix",
+      path: unixPath(block.subarray(at, at + 108)),
+    }));
+    return [size, source!, destination!];
   }
+  const width = size === 12 ? 4 : 16;
+  const [source, destination] = [0, 1].map((i) =>
+    ipAddress(block.subarray(i * width, (i + 1) * width), uint16(block, 2 * width + 2 * i))
+  );
+  return [size, source!, destination!];
 }
 
-function ipAddress(transport: InetAddress["transport"], bytes: Uint8Array, port: number): Address {
+function ipAddress(bytes: Uint8Array, port: number): Address {
   let value = 0n;
   for (const byte of bytes) value = value << 8n | BigInt(byte);
-  return inetAddress(transport, formatIp({ bits: bytes.length === 4 ? 32 : 128, value }), port);
+  return inetAddress("tcp", formatIp({ bits: bytes.length === 4 ? 32 : 128, value }), port);
 }
 
 /** The path in a `sun_path`: up to the NUL, but for an abstract name, which begins with one; how long that is nothing tells. */

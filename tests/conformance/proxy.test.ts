@@ -144,6 +144,9 @@ function cases(adapter: Adapter): void {
   const unnamed: [string, Uint8Array, string][] = [
     ["LOCAL", v2(0x20, 0x11, INET), "LOCAL"],
     ["UNSPEC", v2(0x21, 0x00, []), "PROXY"],
+    ["UDP over IPv4", v2(0x21, 0x12, INET), "PROXY"],
+    ["UDP over IPv6", v2(0x21, 0x22, INET6), "PROXY"],
+    ["Unix datagram", v2(0x21, 0x32, new Array(216).fill(97)), "PROXY"],
     ["UNKNOWN", text("PROXY UNKNOWN 192.0.2.1 192.0.2.1 1 2\r\n"), "PROXY"],
   ];
   for (const [name, header, command] of unnamed) {
