@@ -122,18 +122,22 @@ export class ProcessPool {
       this.#children.delete(child);
       this.#idle = this.#idle.filter((idle) => idle !== child);
       if (error !== null) this.#fail(1, error);
-      const next = this.#waiting.shift();
-      if (next !== undefined) this.#spawnFor(next);
-      else this.#keepSpares();
+      this.#spawnForWaiting();
+      if (this.#waiting.length === 0) this.#keepSpares();
     });
     return child;
   }
 
-  #spawnFor(waiting: PromiseWithResolvers<PooledProcess>): void {
-    try {
-      waiting.resolve(this.#spawn());
-    } catch (error) {
-      waiting.reject(error);
+  /** Starts a child for the request that waits longest. */
+  #spawnForWaiting(): void {
+    for (let next; (next = this.#waiting.shift()) !== undefined;) {
+      try {
+        return next.resolve(this.#spawn());
+      } catch (error) {
+        next.reject(error);
+        // The others wait for the end of another child, as long as there is one.
+        if (this.#children.size > 0) return;
+      }
     }
   }
 
