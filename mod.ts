@@ -62,6 +62,7 @@ export { Histogram, type HistogramBucket } from "./src/histogram.ts";
 export type { ConnectionLimits, HandlerLimits } from "./src/limits.ts";
 export { getRuntime } from "./src/runtime.ts";
 export type { ChildProcess, ProcessOptions, Thread, ThreadOptions, WorkerStart } from "./src/runtime.ts";
+export type { ThreadLife } from "./src/thread_life.ts";
 export type {
   Capabilities,
   Channel,

@@ -145,8 +145,12 @@ function messageOf(error: unknown): string {
 }
 
 function errorsOf(error: AggregateError): unknown[] {
-  const errors = propertyOf(error, "errors");
-  return Array.isArray(errors) ? errors : [];
+  try {
+    return Array.from(error.errors);
+  } catch {
+    // It was changed to what can't be listed.
+    return [];
+  }
 }
 
 /** The stack of an error and of what caused it. */

@@ -1,3 +1,5 @@
+import { isError, propertyOf } from "./thrown.ts";
+
 /** What the system may have no more of for a while: descriptors, memory, buffers. */
 const SHORTAGES = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** Milliseconds for which the errors of a shortage are counted, and not shown, after one has been. */
@@ -7,13 +9,13 @@ const MAX_CAUSES = 8;
 
 /** Whether an error says that the system has run out of something, or was caused by one that does. */
 export function isShortage(error: unknown): boolean {
-  for (let i = 0, cause = error; i < MAX_CAUSES && cause instanceof Error; i++, cause = cause.cause) {
-    const { code, syscall } = cause as { code?: unknown; syscall?: unknown };
+  for (let i = 0, cause = error; i < MAX_CAUSES && isError(cause); i++, cause = propertyOf(cause, "cause")) {
+    const [code, syscall, message] = ["code", "syscall", "message"].map((name) => propertyOf(cause, name));
     if (SHORTAGES.has(code as string)) return true;
     // No more processes may be started; of a socket this code says something else.
     if (code === "EAGAIN" && syscall === "spawn") return true;
     // A module that could not be opened: not every runtime gives a code to that.
-    if (/^could not load .*(EMFILE|ENFILE|too many open files)/i.test(cause.message)) return true;
+    if (typeof message === "string" && /^could not load .*(EMFILE|ENFILE|too many open files)/i.test(message)) return true;
   }
   return false;
 }

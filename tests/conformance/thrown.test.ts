@@ -11,6 +11,9 @@ import {
   UnsupportedError,
 } from "@sockets/server";
 import { test } from "node:test";
+import { reportOf } from "../../src/error_report.ts";
+import { isShortage } from "../../src/shortage_log.ts";
+import { toInspectable } from "../../src/thrown.ts";
 import { type Client, openSocket } from "./adapters.ts";
 import Throwing, { KNOWN, LONG, ODD, ThrowsTwice } from "./handlers/thrown.ts";
 import { until } from "./serving.ts";
@@ -138,6 +141,16 @@ for (const mode of ["async", "threading", "forking"] as const) {
       assertEquals([system.code, system.errno, system.syscall, system.path], ["ENOENT", -2, "open", "/nowhere"]);
     }));
 }
+
+test("the report of whatever was thrown is a text, and not a long one", () => {
+  const client = { transport: "tcp", hostname: "127.0.0.1", port: 7 } as const;
+  for (const [what, make] of Object.entries(ODD)) {
+    const thrown = toInspectable(make());
+    assertEquals(isShortage(thrown), false, what);
+    const report = reportOf(client, null, client, thrown);
+    assert(typeof report === "string" && report.length < 64_000, what);
+  }
+});
 
 /** The message that an error has where it is thrown. */
 async function messageOf(what: string): Promise<string> {
