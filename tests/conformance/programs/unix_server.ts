@@ -33,3 +33,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(`${error.code} ${error.message}`);
   }
 }
+// With whoever gives the orders.
+process.exit(0);
