@@ -61,8 +61,23 @@ export class StreamEcho extends BaseRequestHandler {
 
 export class DatagramEcho extends BaseRequestHandler<Datagram> {
   override handle(): void | Promise<void> {
-    return this.request.reply(this.request.data);
+    const { address, data, socket } = this.request;
+    if (address === null || !mayAnswer(address, socket.address)) return;
+    return this.request.reply(data);
   }
+}
+
+/** The ports below are those of the system's services (RFC 6335). */
+const FIRST_USER_PORT = 1024;
+
+/**
+ * Whether a datagram may be answered. Its sender may be forged, and what answers everything can be made to answer itself, or another
+ * service that answers everything, for ever. So there is no answer to this server's own port, on whatever machine, nor to the system's
+ * services, as with the echo of inetd.
+ */
+function mayAnswer(address: Address, own: Address): boolean {
+  if (!("port" in address) || !("port" in own)) return formatAddress(address) !== formatAddress(own);
+  return address.port >= FIRST_USER_PORT && address.port !== own.port;
 }
 
 /** The server classes, by what is asked for on the command line. */
