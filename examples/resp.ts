@@ -344,9 +344,10 @@ const COMMANDS: Record<string, Command> = {
   QUIT: { args: [0, Infinity], run: (_store, _words, replies) => replies.simple("OK") },
   HELLO: { args: [0, Infinity], run: hello },
   AUTH: {
-    args: [1, 2],
+    args: [1, Infinity],
     run(_store, words, replies) {
-      if (words.length === 2) replies.error(NO_PASSWORD);
+      if (words.length > 3) replies.error(SYNTAX);
+      else if (words.length === 2) replies.error(NO_PASSWORD);
       else if (text(words[1]!) !== "default") replies.error(BAD_PASSWORD);
       else replies.simple("OK");
     },

@@ -97,6 +97,14 @@ class Client {
   }
 }
 
+/** The answer to HELLO. */
+function hello(protocol: 2 | 3, id: number): string {
+  const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`;
+  return (protocol === 3 ? "%7\r\n" : "*14\r\n") + bulk("server") + bulk("redis") + bulk("version") + bulk("7.0.0") +
+    bulk("proto") + `:${protocol}\r\n` + bulk("id") + `:${id}\r\n` + bulk("mode") + bulk("standalone") +
+    bulk("role") + bulk("master") + bulk("modules") + "*0\r\n";
+}
+
 function withServer(body: (open: () => Promise<Client>, server: RESPServer) => Promise<void>): Promise<void> {
   return withAnyServer(new RESPServer("tcp://127.0.0.1:0"), Client, body);
 }
@@ -136,7 +144,11 @@ test("resp: the commands", () =>
     await client.ask(["SET", "empty", ""], "+OK\r\n");
     await client.ask(["GET", "empty"], "$0\r\n\r\n");
     await client.ask(["FLUSHALL"], "+OK\r\n");
-    await client.ask(["INFO"], "$49\r\n# Memory\r\nused_memory:0\r\n# Keyspace\r\ndb0:keys=0\r\n\r\n");
+    const info = "# Server\r\nredis_version:7.0.0\r\nredis_mode:standalone\r\n# Persistence\r\nloading:0\r\n" +
+      "# Memory\r\nused_memory:0\r\n# Keyspace\r\ndb0:keys=0\r\n";
+    await client.ask(["INFO"], `$${info.length}\r\n${info}\r\n`);
+    await client.ask(["HELLO", "3"], hello(3, 1));
+    await client.ask(["INFO"], `=${info.length + 4}\r\ntxt:${info}\r\n`);
   }));
 
 test("resp: keys and values are bytes", () =>
@@ -156,26 +168,36 @@ test("resp: what can't be done gets an error and the conversation goes on", () =
     const NO_INTEGER = "-ERR value is not an integer or out of range\r\n";
     const WRONG_TYPE = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
     await client.ask(["SET", "word", "abc"], "+OK\r\n");
-    await client.ask(["SET", "large", String(Number.MAX_SAFE_INTEGER)], "+OK\r\n");
+    await client.ask(["SET", "agent", "007"], "+OK\r\n");
+    await client.ask(["SET", "large", String(2n ** 63n - 1n)], "+OK\r\n");
     await client.ask(["LPUSH", "list", "a"], ":1\r\n");
     for (
       const [line, reply] of [
-        ["FLY", "-ERR unknown command 'FLY'\r\n"],
-        ["toString", "-ERR unknown command 'TOSTRING'\r\n"],
-        ["fly\r\nme", "-ERR unknown command 'FLY  ME'\r\n"],
+        ["FLY", "-ERR unknown command 'FLY', with args beginning with: \r\n"],
+        ["fly me to", "-ERR unknown command 'fly', with args beginning with: 'me' 'to' \r\n"],
+        ["toString", "-ERR unknown command 'toString', with args beginning with: \r\n"],
+        ["fly\r\nme", "-ERR unknown command 'fly  me', with args beginning with: \r\n"],
         ["GET", "-ERR wrong number of arguments for 'get' command\r\n"],
         ["GET a b", "-ERR wrong number of arguments for 'get' command\r\n"],
-        ["SET a 1 NX", "-ERR wrong number of arguments for 'set' command\r\n"],
+        ["SET a 1 NX", "-ERR syntax error\r\n"],
         ["INCR word", NO_INTEGER],
-        ["INCR large", NO_INTEGER],
+        ["INCR agent", NO_INTEGER],
+        ["INCRBY count 007", NO_INTEGER],
+        ["INCRBY count -0", NO_INTEGER],
+        ["INCRBY count +1", NO_INTEGER],
+        ["INCR large", "-ERR increment or decrement would overflow\r\n"],
+        ["INCRBY large -1", ":9223372036854775806\r\n"],
+        ["INCRBY large -9223372036854775808", ":-2\r\n"],
+        ["INCRBY large -9223372036854775809", NO_INTEGER],
         ["INCRBY large 1e3", NO_INTEGER],
         ["INCR list", WRONG_TYPE],
         ["GET list", WRONG_TYPE],
         ["LPUSH word a", WRONG_TYPE],
         ["LPOP word", WRONG_TYPE],
         ["LLEN word", WRONG_TYPE],
-        ["CONFIG SET save x", "-ERR wrong number of arguments for 'config' command\r\n"],
-        ["CONFIG RESETSTAT x", "-ERR only CONFIG GET is known\r\n"],
+        ["CONFIG SET save x", "-ERR unknown subcommand 'SET'. Try CONFIG HELP.\r\n"],
+        ["CONFIG toString", "-ERR unknown subcommand 'toString'. Try CONFIG HELP.\r\n"],
+        ["CONFIG GET", "-ERR wrong number of arguments for 'config|get' command\r\n"],
         ["GET word", "$3\r\nabc\r\n"],
       ] as const
     ) await client.ask(line.split(" "), reply);
@@ -193,6 +215,83 @@ test("resp: a command may be a line that somebody types", () =>
     const client = await open();
     await client.send("\r\n  SET   color red \nPING\r\n*0\r\n*-1\r\nget color\r\n");
     await client.expect("+OK\r\n+PONG\r\n$3\r\nred\r\n");
+  }));
+
+test("resp: quotes make one word of several, as in redis-cli", () => {
+  for (
+    const [line, words] of [
+      [`SET k "a b"`, ["SET", "k", "a b"]],
+      [`SET k 'a b'`, ["SET", "k", "a b"]],
+      [`SET "" ''`, ["SET", "", ""]],
+      [`ECHO "\\x41\\xfF\\n\\r\\t\\b\\a\\"\\\\\\q\\xg"`, ["ECHO", 'A\xff\n\r\t\b\x07"\\qxg']],
+      [`ECHO 'it\\'s \\n'`, ["ECHO", "it's \\n"]],
+      [`ECHO a"b c"`, ["ECHO", "ab c"]],
+      [`ECHO a'b'"c"`, null],
+      ["ECHO\ta\vb\f c", ["ECHO", "a\vb\f", "c"]],
+      ["ECHO a\0b", ["ECHO", "a"]],
+      [`"`, null],
+      [`ECHO "a`, null],
+      [`ECHO 'a`, null],
+      [`ECHO "a"b`, null],
+      [`ECHO 'a'b`, null],
+      [`ECHO "a\\`, null],
+      [`ECHO "a\\"`, null],
+    ] as const
+  ) {
+    if (words !== null) assertEquals(parse(bytesOf(`${line}\r\n`)), [[...words]], line);
+    else assertThrows(() => parse(bytesOf(`${line}\r\n`)), ProtocolError, "unbalanced quotes in request");
+  }
+});
+
+test("resp: HELLO chooses the protocol for one client, and says who is there", () =>
+  withServer(async (open) => {
+    const [client, other] = [await open(), await open()];
+    await client.ask(["HELLO"], hello(2, 1));
+    await client.ask(["GET", "none"], "$-1\r\n");
+    await client.ask(["HELLO", "3", "AUTH", "default", "any", "SETNAME", "me"], hello(3, 1));
+    await client.ask(["GET", "none"], "_\r\n");
+    await client.ask(["MGET", "none"], "*1\r\n_\r\n");
+    await client.ask(["LPOP", "none", "2"], "_\r\n");
+    await client.ask(["CONFIG", "GET", "save"], "%1\r\n$4\r\nsave\r\n$0\r\n\r\n");
+    await client.ask(["COMMAND", "DOCS"], "%0\r\n");
+    await client.ask(["CLIENT", "GETNAME"], "$2\r\nme\r\n");
+    await client.ask(["HELLO", "4"], "-NOPROTO unsupported protocol version\r\n");
+    await client.ask(
+      ["HELLO", "2", "SETNAME", "a b"],
+      "-ERR Client names cannot contain spaces, newlines or special characters.\r\n",
+    );
+    await client.ask(["HELLO", "2", "AUTH", "bob", "x"], "-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+    await client.ask(["GET", "none"], "_\r\n");
+    await client.ask(["HELLO", "2"], hello(2, 1));
+    await other.ask(["CLIENT", "ID"], ":2\r\n");
+    await other.ask(["CLIENT", "GETNAME"], "$-1\r\n");
+    await other.ask(["GET", "none"], "$-1\r\n");
+  }));
+
+test("resp: HTTP is cut off without an answer, also that of a web page with commands in it, and said once", () =>
+  withServer(async (open) => {
+    const { error } = console;
+    const said: string[] = [];
+    console.error = (text: string) => said.push(text);
+    try {
+      for (
+        const request of [
+          "POST / HTTP/1.1\r\nHost: x\r\n\r\nSET late 1\r\n",
+          "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET late 1\r\n",
+          "PING\r\nhost: x\r\nSET late 1\r\n",
+          command("post", "x") + command("SET", "late", "1"),
+        ]
+      ) {
+        const client = await open();
+        await client.send(request);
+        await client.expectEnd();
+      }
+    } finally {
+      console.error = error;
+    }
+    await (await open()).ask(["GET", "late"], "$-1\r\n");
+    assertEquals(said.length, 1);
+    assert(said[0]!.startsWith("Possible SECURITY ATTACK: tcp://127.0.0.1:"), said[0]);
   }));
 
 test("resp: commands may be split at every byte", () => {
@@ -222,7 +321,7 @@ test("resp: what is no RESP gets an error and the connection is closed", () =>
         [`*${MAX_WORDS + 1}\r\n`, "invalid multibulk length"],
         ["*99999999999999999999\r\n", "invalid multibulk length"],
         ["*1\r\nPING\r\n", "expected '$', got 'P'"],
-        ["*1\r\n\r\n", "expected '$', got ''"],
+        ["*1\r\n\r\n", "expected '$', got ' '"],
         ["*1\r\n$-1\r\n", "invalid bulk length"],
         ["*1\r\n$\r\n", "invalid bulk length"],
         ["*1\r\n$1e3\r\n", "invalid bulk length"],
