@@ -1,11 +1,11 @@
 import type * as childProcess from "node:child_process";
 
 /**
- * Reads `+ PID` and `- PID`, and kills those that are left when its input ends, which is when the server is gone. Who reads it is no
+ * Takes process ids as its arguments, reads `+ PID` and `- PID`, and kills those that are left when its input ends, which is when the server is gone. Who reads it is no
  * JavaScript, as starting one more of that would cost more than the children it is for. What ends the server doesn't end it.
  */
 const SCRIPT = `trap '' HUP INT TERM
-pids=
+pids=$*
 while read -r op pid; do
   case $op in
     +) pids="$pids $pid" ;;
@@ -16,7 +16,15 @@ while read -r op pid; do
 done
 [ -z "$pids" ] || kill -9 $pids`;
 
-let guardian: childProcess.ChildProcess | null | undefined;
+/** Guardians at once: when one is killed, the other watches until it is replaced. */
+const GUARDIANS = 2;
+/** Milliseconds that a guardian must have run to be replaced at once. One that ends sooner may not be able to run at all. */
+const REPLACED_AFTER_MS = 1000;
+
+/** The children that are running. */
+const guarded = new Set<number>();
+/** The running guardians; `null` until the first child is started. */
+let guardians: Set<childProcess.ChildProcess> | null = null;
 
 /**
  * Has a child process killed when this one is gone, however it ended. A child notices that by itself, but not while it computes. Where
@@ -25,30 +33,54 @@ let guardian: childProcess.ChildProcess | null | undefined;
  * @returns Called when the child has ended: its process id may be another's soon.
  */
 export function guard(pid: number): () => void {
-  if (guardian === undefined) guardian = start();
-  tell(`+ ${pid}`);
-  return () => tell(`- ${pid}`);
+  guarded.add(pid);
+  if (guardians === null) {
+    guardians = new Set();
+    for (let i = 0; i < GUARDIANS; i++) start(guardians);
+  } else {
+    tell(guardians, `+ ${pid}`);
+  }
+  return () => {
+    guarded.delete(pid);
+    tell(guardians!, `- ${pid}`);
+  };
 }
 
-function start(): childProcess.ChildProcess | null {
+/** Starts a guardian of all the children that are running. */
+function start(running: Set<childProcess.ChildProcess>): void {
   const { spawn } = process.getBuiltinModule("node:child_process") as typeof childProcess;
   // Deno would ask whoever sits at the terminal.
   const { Deno } = globalThis as { Deno?: { permissions: { querySync(permission: object): { state: string } } } };
-  if (Deno !== undefined && Deno.permissions.querySync({ name: "run", command: "/bin/sh" }).state !== "granted") return null;
+  if (Deno !== undefined && Deno.permissions.querySync({ name: "run", command: "/bin/sh" }).state !== "granted") return;
+  const startedAt = performance.now();
+  const replace = () => {
+    running.delete(child);
+    if (performance.now() - startedAt >= REPLACED_AFTER_MS) return start(running);
+    const timer = setTimeout(start, REPLACED_AFTER_MS, running);
+    (timer as unknown as { unref?(): void }).unref?.();
+  };
+  let child: childProcess.ChildProcess;
   try {
     // In a group of its own, that a Ctrl-C in the terminal doesn't reach.
-    const child = spawn("/bin/sh", ["-c", SCRIPT], { stdio: ["pipe", "ignore", "ignore"], detached: true });
-    child.on("error", () => guardian = null);
-    child.on("exit", () => guardian = null);
-    child.stdin!.on("error", () => {});
-    child.unref();
-    (child.stdin as unknown as { unref?(): void }).unref?.();
-    return child;
+    child = spawn("/bin/sh", ["-c", SCRIPT, "guardian", ...[...guarded].map(String)], {
+      stdio: ["pipe", "ignore", "ignore"],
+      detached: true,
+    });
   } catch {
-    return null;
+    return;
   }
+  // There is no shell, which stays so, or nothing left to start one with, which passes.
+  child.on("error", ({ code }: Error & { code?: string }) => {
+    running.delete(child);
+    if (code !== "ENOENT" && code !== "EACCES") replace();
+  });
+  child.on("exit", replace);
+  child.stdin?.on("error", () => {});
+  child.unref();
+  (child.stdin as { unref?(): void } | null | undefined)?.unref?.();
+  running.add(child);
 }
 
-function tell(line: string): void {
-  guardian?.stdin?.write(line + "\n");
+function tell(running: Set<childProcess.ChildProcess>, line: string): void {
+  for (const { stdin } of running) stdin?.write(line + "\n");
 }

@@ -495,14 +495,36 @@ function killedServer(mode: Mode): void {
   });
 
   if (mode === "threading") return;
-  it("when a server is killed with SIGKILL, children that compute for ever are ended too", () =>
-    withProgram(mode, { maxChildren: 2, spareChildren: 2 }, process.env, async (program) => {
-      assertEquals(program.children.length, 2);
-      for (const client of [await program.open("spin"), await program.open("spin")]) {
-        assertEquals(await client.read(8), "spinning");
+  /** The processes of another program than the runtime that a process has started: the guardians of its children. */
+  const guardiansOf = (pid: number) =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((child) => {
+      try {
+        return child !== "" && /^(sh|dash|bash|busybox)$/m.test(readFileSync(`/proc/${child}/comm`, "utf8"));
+      } catch {
+        return false;
       }
-      process.kill(program.pid, "SIGKILL");
-      await program.exited;
-      await until(() => !program.children.some(exists));
-    }));
+    }).map(Number);
+
+  for (const killed of ["none", "one", "all"]) {
+    const guardians = { none: "", one: " and one of their guardians", all: ", after all of their guardians," }[killed];
+    it(`when a server${guardians} is killed with SIGKILL, children that compute for ever are ended too`, () =>
+      withProgram(mode, { maxChildren: 2, spareChildren: 2 }, process.env, async (program) => {
+        assertEquals(program.children.length, 2);
+        for (const client of [await program.open("spin"), await program.open("spin")]) {
+          assertEquals(await client.read(8), "spinning");
+        }
+        if (killed !== "none") {
+          const before = guardiansOf(program.pid);
+          assertEquals(before.length, 2);
+          for (const pid of killed === "one" ? before.slice(0, 1) : before) process.kill(pid, "SIGKILL");
+          // Those that take their place know the children.
+          if (killed === "all") {
+            await until(() => guardiansOf(program.pid).filter((pid) => !before.includes(pid)).length === 2);
+          }
+        }
+        process.kill(program.pid, "SIGKILL");
+        await program.exited;
+        await until(() => !program.children.some(exists));
+      }));
+  }
 }
