@@ -15,6 +15,7 @@ import { isShortage, ShortageLog } from "./shortage_log.ts";
 import type { ServerStats } from "./stats.ts";
 import { toInspectable } from "./thrown.ts";
 import type { WorkerKind } from "./worker.ts";
+import { WorkerStopped } from "./worker_stopped.ts";
 
 /** A class of request handlers, as a server is given it. */
 export type RequestHandlerClass<R = Connection> = new (
@@ -894,7 +895,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
   async #failed(entry: Entry<R>, thrown: unknown): Promise<void> {
     const { request, clientAddress } = entry;
     const error = toInspectable(thrown);
-    if (request instanceof Connection) noteEnd(request, error instanceof SystemExit ? "handler done" : "handler error");
+    if (request instanceof Connection) noteEnd(request, reasonOf(error));
     await this.#report(request, clientAddress, error);
     try {
       await this.shutdownRequest(request);
@@ -939,7 +940,7 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
     try {
       if (error instanceof SystemExit) throw error;
       // That a request failed which was aborted here is no news.
-      if (request !== null && this.#active.get(request)?.killed) return;
+      if (error instanceof WorkerStopped || (request !== null && this.#active.get(request)?.killed)) return;
       if (error instanceof SocketError && this.#expected(request, error.code)) return;
       await this.#noteError(request, clientAddress, error);
     } catch (failure) {
@@ -1039,4 +1040,10 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
       });
     });
   }
+}
+
+/** Why a connection ends whose request has failed. */
+function reasonOf(error: unknown): EndReason {
+  if (error instanceof SystemExit) return "handler done";
+  return error instanceof WorkerStopped ? "aborted" : "handler error";
 }

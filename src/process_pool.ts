@@ -1,10 +1,10 @@
 import type { Address } from "./address.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import { SocketError } from "./errors.ts";
 import { ignore } from "./promises.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import { type ChildProcess, type Runtime, setIdleTimer, type WorkerStart } from "./runtime.ts";
+import { WorkerStopped } from "./worker_stopped.ts";
 
 /** How a pool runs its child processes. */
 export interface ProcessPoolOptions {
@@ -73,6 +73,8 @@ export class ProcessPool {
     const child = this.#idle.shift() ?? (this.#children.size < this.#options.maxChildren ? this.#spawn() : await this.#free());
     try {
       await child.run(request, clientAddress, unread);
+    } catch (error) {
+      throw child.stopped ? new WorkerStopped(error) : error;
     } finally {
       this.#release(child);
     }
@@ -85,7 +87,7 @@ export class ProcessPool {
 
   /** Ends the children that have requests, at once, and turns away the requests that wait for a child. Resolves when they are gone. */
   async kill(): Promise<void> {
-    for (const waiting of this.#waiting.splice(0)) waiting.reject(new SocketError("ECONNABORTED"));
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(new WorkerStopped());
     await this.#end([...this.#children].filter(({ busy }) => busy));
   }
 
@@ -103,7 +105,10 @@ export class ProcessPool {
   }
 
   async #end(children: PooledProcess[]): Promise<void> {
-    for (const child of children) child.end();
+    for (const child of children) {
+      child.stopped = true;
+      child.end();
+    }
     await Promise.all(children.map(({ ended }) => ended));
   }
 
@@ -187,6 +192,8 @@ class PooledProcess {
   /** Resolves when the process is gone: with the reason, if it had no request and nobody has ended it. */
   readonly ended: Promise<Error | null>;
   served = 0;
+  /** Whether the pool has ended it without being told to by a request or by a failure: its requests fail of that, and nobody hears of it. */
+  stopped = false;
   /** Whether it has a request. */
   busy = false;
   /** Whether it must get no other. */

@@ -1,10 +1,10 @@
 import type { Address } from "./address.ts";
 import type { Connection } from "./connection.ts";
 import type { Datagram } from "./datagram.ts";
-import { SocketError } from "./errors.ts";
 import { Host, type SendDatagram } from "./relay/host.ts";
 import type { Runtime, WorkerStart } from "./runtime.ts";
 import { startThread, type ThreadWorker } from "./worker.ts";
+import { WorkerStopped } from "./worker_stopped.ts";
 
 /** How a pool runs its threads. */
 export interface ThreadPoolOptions {
@@ -64,6 +64,8 @@ export class ThreadPool {
     const worker = this.#choose() ?? await this.#free();
     try {
       await worker.run(request, clientAddress, unread);
+    } catch (error) {
+      throw worker.stopped ? new WorkerStopped(error) : error;
     } finally {
       if (worker.served >= this.#options.maxRequestsPerThread || this.#closed) this.#retire(worker);
     }
@@ -76,7 +78,7 @@ export class ThreadPool {
 
   /** Ends the threads that have requests, at once, and turns away the requests that wait for a thread. Resolves when they are gone. */
   async kill(): Promise<void> {
-    for (const waiting of this.#waiting.splice(0)) waiting.reject(new SocketError("ECONNABORTED"));
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(new WorkerStopped());
     await this.#end([...this.#workers].filter(({ active }) => active > 0));
   }
 
@@ -88,7 +90,10 @@ export class ThreadPool {
   }
 
   async #end(workers: PooledThread[]): Promise<void> {
-    for (const worker of workers) worker.end();
+    for (const worker of workers) {
+      worker.stopped = true;
+      worker.end();
+    }
     await Promise.all(workers.map(({ ended }) => ended));
   }
 
@@ -170,6 +175,8 @@ class PooledThread {
   /** Resolves when the thread is gone: with the reason, if it had no request and nobody has ended it. */
   readonly ended: Promise<Error | null>;
   served = 0;
+  /** Whether the pool has ended it without being told to by a request or by a failure: its requests fail of that, and nobody hears of it. */
+  stopped = false;
   /** Requests that were given to it and are not finished, those that wait for it to be ready included. */
   active = 0;
   #host: Host;

@@ -1,8 +1,9 @@
 import type * as childProcess from "node:child_process";
 
 /**
- * Takes process ids as its arguments, reads `+ PID` and `- PID`, and kills those that are left when its input ends, which is when the server is gone. Who reads it is no
- * JavaScript, as starting one more of that would cost more than the children it is for. What ends the server doesn't end it.
+ * A program for a shell: reads `+ PID` and `- PID`, beside the process ids that are its arguments, and kills those that are left when its
+ * input ends, which is when the server is gone. A second JavaScript process for it would cost more than the children do. The signals that
+ * end the server don't end it.
  */
 const SCRIPT = `trap '' HUP INT TERM
 pids=$*

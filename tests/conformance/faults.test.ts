@@ -1,6 +1,6 @@
 /** What goes wrong in threads and in child processes: who notices, who is told, and that everybody else goes on. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { type Address, type ForkingTCPServer, getRuntime, type TCPServer, type ThreadingTCPServer } from "@sockets/server";
+import { type Address, bind, type ForkingTCPServer, getRuntime, type TCPServer, type ThreadingTCPServer } from "@sockets/server";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { pathToFileURL } from "node:url";
 import { type Client, openSocket } from "./adapters.ts";
 import { commandFor } from "./children.ts";
 import { until } from "./serving.ts";
-import { type Errors, FEW, type Mode, serving, STREAM } from "./worker_serving.ts";
+import { DATAGRAM, type Errors, FEW, type Mode, serving, STREAM } from "./worker_serving.ts";
 
 const runtime = getRuntime();
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -316,6 +316,30 @@ function stubbornness(mode: Mode): void {
         await isFine(server);
         await server.shutdown();
         await again;
+      }));
+  }
+
+  for (const transport of ["tcp", "udp"] as const) {
+    const Server = (transport === "tcp" ? STREAM[mode].tcp : DATAGRAM[mode].udp) as typeof STREAM[Mode]["tcp"];
+    const handler = transport === "tcp" ? faulty() : new URL("./handlers/datagram.ts#Endless", import.meta.url);
+    it(`a server that is closed twice at once, ${transport}, tells nobody that the workers are gone which it has ended itself`, () =>
+      serving(Server, `${transport}://127.0.0.1:0`, handler, FEW[mode], async (server) => {
+        const { port } = server.serverAddress as { port: number };
+        const clients: Client[] = [];
+        // More than there are workers for.
+        for (let i = 0; i < 6; i++) {
+          if (transport === "tcp") clients.push(await ask(server, "ignore"));
+          else {
+            const socket = await bind("udp://127.0.0.1:0");
+            await socket.send("x", { transport: "udp", hostname: "127.0.0.1", port });
+            await socket.close();
+          }
+        }
+        await until(() => server.stats.active >= 2);
+        await Promise.all([server.serverClose({ drain: 0 }), server.serverClose()]);
+        for (const client of clients) assertEquals((await answer(client)).replace("ignoring", ""), "");
+        await until(() => server.stats.active === 0);
+        assertEquals([server.errors, server.stats.errors], [[], 0]);
       }));
   }
 

@@ -15,6 +15,13 @@ export class Lines extends DatagramRequestHandler {
   }
 }
 
+/** Never comes to an end. */
+export class Endless extends BaseRequestHandler<Datagram> {
+  override handle(): Promise<void> {
+    return new Promise(() => {});
+  }
+}
+
 /** Throws what it is sent, or answers more than a datagram can hold. */
 export class Fails extends BaseRequestHandler<Datagram> {
   override async handle(): Promise<void> {
