@@ -345,12 +345,16 @@ async function explain(cause: unknown, syscall: string, address: Address, hostna
   return error;
 }
 
+/** Connections that have sent in this turn and gather what is written after that. */
+const gathering: BunConnection[] = [];
+
 class BunConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
   bytesWritten = 0;
   #socket: BunSocket;
   #unsent: SendQueue | null = null;
+  #isGathering = false;
   /** While a TLS handshake is under way. */
   #handshake: PromiseWithResolvers<void> | null = null;
   #tls: TlsInfo | null = null;
@@ -425,12 +429,13 @@ class BunConnection extends EventedConnection {
     if (this.dead) return rejected(this.closeError("write"));
     if (this.sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     let sent = 0;
-    if (this.#unsent === null || this.#unsent.empty) {
+    if ((this.#unsent === null || this.#unsent.empty) && !this.#isGathering) {
+      if (this.#tls !== null) this.#gather();
       sent = this.#send(bytes);
       if (sent === bytes.length) return;
       if (sent < 0) return rejected(this.closeError("write"));
     }
-    return (this.#unsent ??= new SendQueue((rest) => this.#send(rest))).push(bytes.subarray(sent));
+    return (this.#unsent ??= new SendQueue()).push(sent === 0 ? bytes : bytes.subarray(sent));
   }
 
   writeText(text: string): void | Promise<void> {
@@ -462,6 +467,21 @@ class BunConnection extends EventedConnection {
     this.#socket.ref();
   }
 
+  /**
+   * Has TLS gather what else is written before the next microtask: each write is a record of its own, which costs the peer more than short
+   * bytes in it do. A write that is awaited is never gathered with the next one.
+   */
+  #gather(): void {
+    this.#isGathering = true;
+    if (gathering.push(this) > 1) return;
+    queueMicrotask(() => {
+      for (const connection of gathering.splice(0)) {
+        connection.#isGathering = false;
+        connection.drained();
+      }
+    });
+  }
+
   /** Less than 0 when the peer has reset; Bun reports that elsewhere only if it goes on receiving, and it may be paused. */
   #send(bytes: Uint8Array): number {
     const sent = this.#socket.write(bytes);
@@ -478,7 +498,7 @@ class BunConnection extends EventedConnection {
 
   /** The kernel has room again. */
   drained(): void {
-    this.#unsent?.flush();
+    this.#unsent?.flush((bytes) => this.#send(bytes));
   }
 
   /** The socket is closed. */

@@ -12,6 +12,8 @@ import { ignore, rejected } from "../src/promises.ts";
 import { probeByConnecting } from "./shared/probes.ts";
 import { bindPath, type SocketFile } from "./shared/socket_file.ts";
 import { isRefused } from "./shared/permissions.ts";
+import { afterPileUp, isPiledUp } from "../src/pile_up.ts";
+import { SendQueue } from "../src/send_queue.ts";
 import { localOf, resolveHost } from "./shared/translate.ts";
 import { spawnProcess } from "./shared/processes.ts";
 import { output } from "./shared/output.ts";
@@ -294,11 +296,15 @@ class DenoConnection implements RawConnection {
   #watching = false;
   /** A chunk that was read only to notice the peer's end, or bytes that come first. */
   #ahead: Uint8Array | null = null;
-  /** What is being written. */
+  /** What is being written. Deno takes one write at a time, and each is an operation of its own. */
   #out: Uint8Array | null = null;
   #lastWrite: Promise<void> | null = null;
+  /** Writes that wait for the one under way; `null` until there are any. */
+  #queue: SendQueue | null = null;
+  /** Whether what is being written is the head of the queue. */
+  #isQueued = false;
   #sendEnded = false;
-  /** What waits for the write under way. */
+  /** The end of the sending side and of the connection, which wait until all has been written. */
   #after: (() => void)[] | null = null;
   #closing = false;
   #gone = false;
@@ -343,7 +349,7 @@ class DenoConnection implements RawConnection {
     if (bytes.length === 0) return;
     this.unsent += bytes.length;
     if (this.#out === null) return this.#lastWrite = this.#write(bytes);
-    return this.#afterWrites(() => this.#write(bytes));
+    return (this.#queue ??= new SendQueue()).push(bytes);
   }
 
   closeWrite(): void | Promise<void> {
@@ -395,7 +401,12 @@ class DenoConnection implements RawConnection {
   #read(into: Uint8Array | null): void {
     this.#reading = true;
     this.#into = into;
-    this.#conn.read(into ?? this.#free()).then(this.#arrived, this.#lost);
+    if (isPiledUp()) afterPileUp(() => this.#startRead());
+    else this.#startRead();
+  }
+
+  #startRead(): void {
+    this.#conn.read(this.#into ?? this.#free()).then(this.#arrived, this.#lost);
   }
 
   /** What is free of the buffer. */
@@ -456,7 +467,6 @@ class DenoConnection implements RawConnection {
   }
 
   #write(bytes: Uint8Array): Promise<void> {
-    if (this.#gone) return rejected(this.#closeError("write"));
     this.#out = bytes;
     return this.#conn.write(bytes).then(this.#wrote, this.#notWritten);
   }
@@ -464,11 +474,14 @@ class DenoConnection implements RawConnection {
   #written(size: number): void | Promise<void> {
     this.bytesWritten += size;
     this.unsent -= size;
+    if (this.#isQueued) this.#queue!.took(size);
     const out = this.#out!;
     if (size < out.length) return this.#gone ? this.#writeFailed(null) : this.#write(out.subarray(size));
     this.#out = null;
     this.#lastWrite = null;
-    if (this.#after !== null) this.#next();
+    this.#isQueued = this.#queue !== null && !this.#queue.empty;
+    if (this.#isQueued) this.#lastWrite = this.#write(this.#queue!.head());
+    else if (this.#after !== null) this.#next();
   }
 
   #writeFailed(cause: unknown): never {
@@ -476,6 +489,7 @@ class DenoConnection implements RawConnection {
     // Only now, so that a write that succeeds doesn't pay for it. There is one at a time, so it is this one.
     this.#lastWrite?.catch(ignore);
     const error = this.#fail(cause, "write");
+    this.#queue?.fail(error);
     if (this.#after !== null) this.#next();
     throw error;
   }
@@ -534,6 +548,7 @@ class DenoConnection implements RawConnection {
     // What a read under way brings all the same is still its receiver's.
     if (!this.#reading) this.#buffer = null;
     this.#conn.close();
+    this.#queue?.fail(this.#closeError("write"));
     while (this.#after !== null) this.#next();
     this.onclose?.(error);
   }

@@ -142,7 +142,7 @@ class MemoryConnection extends EventedConnection {
   readonly remoteAddress: Address;
   bytesWritten = 0;
   #peer!: MemoryConnection;
-  #unsent = new SendQueue((bytes) => this.#send(bytes));
+  #unsent = new SendQueue();
 
   constructor(localAddress: Address, remoteAddress: Address) {
     super();
@@ -213,7 +213,7 @@ class MemoryConnection extends EventedConnection {
 
   protected resume(): void {
     // Not at once: the reader that made room is in the middle of taking a chunk.
-    queueMicrotask(() => this.#peer.#unsent.flush());
+    queueMicrotask(() => this.#peer.#unsent.flush((bytes) => this.#peer.#send(bytes)));
   }
 
   #send(bytes: Uint8Array): number {

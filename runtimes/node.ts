@@ -7,9 +7,10 @@ import { ArrivalQueue } from "../src/arrival_queue.ts";
 import { channel } from "./shared/channels.ts";
 import { EventedConnection } from "../src/evented_connection.ts";
 import { toBytes } from "../src/bytes.ts";
-import { ignore, rejected } from "../src/promises.ts";
+import { handled, ignore, rejected } from "../src/promises.ts";
 import { probeUnnoticed } from "./shared/probes.ts";
 import { bindPath, type SocketFile } from "./shared/socket_file.ts";
+import { SendQueue } from "../src/send_queue.ts";
 import { localOf, resolveHost, toSocketError, wrongSocket } from "./shared/translate.ts";
 import { inheritedOptions } from "./shared/inherited_options.ts";
 import { spawnProcess } from "./shared/processes.ts";
@@ -247,9 +248,11 @@ class NodeConnection extends EventedConnection {
   readonly localAddress: Address;
   readonly remoteAddress: Address;
   #socket: net.Socket;
-  /** Bytes that the kernel has taken, and those of which that is not known yet. */
+  /** Bytes that the kernel has taken, and those of which that is not known yet, `#queue` included. */
   #sent = 0;
   #pending = 0;
+  /** Writes that wait for the one that the socket has; `null` until there are any. */
+  #queue: SendQueue | null = null;
 
   /** `local` is the address of this side, and `remote` that of the other; `null` to ask the socket. */
   constructor(socket: net.Socket, local: Address | null, remote: Address | null) {
@@ -273,13 +276,17 @@ class NodeConnection extends EventedConnection {
   write(bytes: Uint8Array): void | Promise<void> {
     if (this.dead) return rejected(this.closeError("write"));
     if (this.sendEnded) return rejected(this.#brokenPipe());
+    if (this.#pending > 0) {
+      this.#pending += bytes.length;
+      return (this.#queue ??= new SendQueue()).push(bytes);
+    }
     this.#socket.write(bytes);
     // Zero when the kernel has taken it all. If not, an empty write behind it tells when it has.
     if (this.#socket.writableLength === 0) {
       this.#sent += bytes.length;
       return;
     }
-    this.#pending += bytes.length;
+    this.#pending = bytes.length;
     return this.#taken((callback) => this.#socket.write(EMPTY, callback), bytes.length);
   }
 
@@ -296,7 +303,8 @@ class NodeConnection extends EventedConnection {
   }
 
   protected endSend(): void | Promise<void> {
-    return this.#taken((callback) => this.#socket.end(callback));
+    const end = () => this.#taken((callback) => this.#socket.end(callback));
+    return this.#queue === null || this.#queue.empty ? end() : handled(this.#queue.drained().then(end));
   }
 
   setNoDelay(on: boolean): void {
@@ -316,7 +324,8 @@ class NodeConnection extends EventedConnection {
   }
 
   protected finish(): void {
-    this.#socket.destroySoon();
+    if (this.#queue === null || this.#queue.empty) this.#socket.destroySoon();
+    else this.#queue.drained().then(() => this.#socket.destroySoon(), ignore);
   }
 
   protected destroy(): void {
@@ -349,13 +358,42 @@ class NodeConnection extends EventedConnection {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     promise.catch(ignore);
     start((error) => {
-      if (!error) {
-        this.#sent += size;
-        this.#pending -= size;
-        resolve();
-      } else reject(this.dead ? this.closeError("write") : toSocketError(error, "write", this.remoteAddress, "EPIPE"));
+      if (error) return reject(this.#writeFailed(error));
+      this.#sent += size;
+      this.#pending -= size;
+      resolve();
+      this.#flush();
     });
     return promise;
+  }
+
+  /** Sends what waits, as far as the kernel takes it; the rest when it does. */
+  #flush(): void {
+    const queue = this.#queue;
+    while (queue !== null && !queue.empty) {
+      const bytes = queue.head();
+      const taken = () => {
+        this.#sent += bytes.length;
+        this.#pending -= bytes.length;
+        queue.took(bytes.length);
+      };
+      this.#socket.write(bytes);
+      if (this.#socket.writableLength > 0) {
+        this.#socket.write(EMPTY, (error) => {
+          if (error) return void this.#writeFailed(error);
+          taken();
+          this.#flush();
+        });
+        return;
+      }
+      taken();
+    }
+  }
+
+  #writeFailed(cause: Error): SocketError {
+    const error = this.dead ? this.closeError("write") : toSocketError(cause, "write", this.remoteAddress, "EPIPE");
+    this.#queue?.fail(error);
+    return error;
   }
 
   #brokenPipe(): SocketError {

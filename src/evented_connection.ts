@@ -1,6 +1,7 @@
 import type { Address } from "./address.ts";
 import { alreadyReading } from "./connection.ts";
 import { SocketError } from "./errors.ts";
+import { afterPileUp, isPiledUp } from "./pile_up.ts";
 import { rejected } from "./promises.ts";
 import type { RawConnection, Receiver } from "./runtime.ts";
 import type { TlsInfo } from "./tls.ts";
@@ -28,6 +29,8 @@ export abstract class EventedConnection implements RawConnection {
   #chunks: Uint8Array[] | null = null;
   #held = 0;
   #paused = false;
+  /** Whether it is paused for a moment, as what others sent piles up. */
+  #heldUp = false;
   #ended = false;
   #closedHere = false;
   #gone = false;
@@ -113,7 +116,7 @@ export abstract class EventedConnection implements RawConnection {
 
   watch(): void {
     // With as much waiting as is allowed, receiving goes on when somebody has read it.
-    if (!this.#paused || this.#gone || this.#held >= HIGH_WATER) return;
+    if (!this.#paused || this.#heldUp || this.#gone || this.#held >= HIGH_WATER) return;
     this.#paused = false;
     this.resume();
   }
@@ -152,12 +155,13 @@ export abstract class EventedConnection implements RawConnection {
     const receiver = this.#receiver;
     if (receiver !== null) {
       this.#receiver = null;
-      return receiver.received(chunk);
+      receiver.received(chunk);
+    } else if (!this.#closedHere) {
+      (this.#chunks ??= []).push(chunk);
+      this.#held += chunk.length;
+      if (this.#held >= HIGH_WATER) this.hold();
     }
-    if (this.#closedHere) return;
-    (this.#chunks ??= []).push(chunk);
-    this.#held += chunk.length;
-    if (this.#held >= HIGH_WATER) this.hold();
+    if (isPiledUp()) this.#holdUp();
   }
 
   /** The peer has ended its sending side. */
@@ -211,6 +215,16 @@ export abstract class EventedConnection implements RawConnection {
     this.#held = 0;
     this.#failRead();
     return true;
+  }
+
+  #holdUp(): void {
+    if (this.#paused || this.dead) return;
+    this.#heldUp = true;
+    this.hold();
+    afterPileUp(() => {
+      this.#heldUp = false;
+      this.watch();
+    });
   }
 
   #failRead(): void {

@@ -5,6 +5,7 @@ import { SocketError } from "../../src/errors.ts";
 import { EventedConnection } from "../../src/evented_connection.ts";
 import { handled, ignore, rejected } from "../../src/promises.ts";
 import { afterArrivals, type RawConnection, type TlsContext, type TlsSettings } from "../../src/runtime.ts";
+import { SendQueue } from "../../src/send_queue.ts";
 import type { TlsInfo } from "../../src/tls.ts";
 import { describe, readContexts, type SecureContexts } from "./tls_context.ts";
 import { TlsTransport } from "./tls_transport.ts";
@@ -47,10 +48,14 @@ class TlsConnection extends EventedConnection {
   #tls: TlsInfo | null = null;
   #readEnded = false;
   #sendEnd: Promise<void> | null = null;
-  /** Bytes that the connection below has taken, those of which that is not known yet, and what it had sent when that was last known. */
+  /** Bytes that the connection below has taken, and those of which that is not known yet, `#queue` included. */
   #sent = 0;
   #pending = 0;
+  /** Bytes of the write that the socket has, and what the connection below had sent before it. */
+  #writing = 0;
   #mark = 0;
+  /** Writes that wait for it; `null` until there are any. */
+  #queue: SendQueue | null = null;
 
   constructor(raw: RawConnection, begun: Uint8Array | null, settings: TlsSettings, contexts: SecureContexts, halfClose: boolean) {
     super();
@@ -108,23 +113,14 @@ class TlsConnection extends EventedConnection {
     if (this.dead) return rejected(this.closeError("write"));
     if (this.sendEnded) return rejected(new SocketError("EPIPE", { syscall: "write", address: this.remoteAddress }));
     if (bytes.length === 0) return;
-    const socket = this.#socket;
-    // When nothing is on its way they are encrypted at once; else they are kept as they are until their turn comes.
-    const small = this.#pending === 0 && bytes.length <= SMALL_WRITE;
-    if (this.#pending === 0) this.#mark = this.#raw.bytesWritten;
-    this.#pending += bytes.length;
-    const taken = (): void => {
-      this.#sent += bytes.length;
-      this.#pending -= bytes.length;
-      this.#mark = this.#raw.bytesWritten;
-    };
-    if (small) return void socket.write(bytes, taken);
-    return this.#done((callback) =>
-      socket.write(bytes, (error) => {
-        taken();
-        callback(error);
-      })
-    );
+    if (this.#pending > 0) {
+      this.#pending += bytes.length;
+      return (this.#queue ??= new SendQueue()).push(bytes);
+    }
+    this.#pending = bytes.length;
+    // They are encrypted at once.
+    if (bytes.length <= SMALL_WRITE) return void this.#write(bytes, (error) => void (error && this.#writeFailed(error)));
+    return this.#done((callback) => this.#write(bytes, callback));
   }
 
   protected endSend(): Promise<void> {
@@ -171,7 +167,34 @@ class TlsConnection extends EventedConnection {
 
   /** Of a large write, the connection below is the first to know how much is left. What TLS adds is the little that this is off by. */
   get #takenOfPending(): number {
-    return Math.min(this.#pending, this.#raw.bytesWritten - this.#mark);
+    return Math.min(this.#writing, this.#raw.bytesWritten - this.#mark);
+  }
+
+  #write(bytes: Uint8Array, callback: (error?: Error | null) => void): void {
+    if (this.#writing === 0) this.#mark = this.#raw.bytesWritten;
+    this.#writing += bytes.length;
+    this.#socket.write(bytes, (error) => {
+      this.#sent += bytes.length;
+      this.#pending -= bytes.length;
+      this.#writing -= bytes.length;
+      this.#mark = this.#raw.bytesWritten;
+      callback(error);
+      if (!error && this.#writing === 0) this.#flush();
+    });
+  }
+
+  /** Hands on all that waits, in one piece. */
+  #flush(): void {
+    const queue = this.#queue;
+    if (queue === null || queue.empty) return;
+    this.#socket.cork();
+    for (const bytes of queue.begin()) {
+      this.#write(bytes, (error) => {
+        if (error) this.#writeFailed(error);
+        else queue.took(bytes.length);
+      });
+    }
+    this.#socket.uncork();
   }
 
   #established(): void {
@@ -188,7 +211,9 @@ class TlsConnection extends EventedConnection {
   #endSend(): Promise<void> {
     return this.#sendEnd ??= this.#done((callback) => {
       // Deno hands it on a moment after it has said so.
-      this.#socket.end(() => setImmediate(callback));
+      const end = () => this.#socket.end(() => setImmediate(callback));
+      if (this.#queue === null || this.#queue.empty) end();
+      else this.#queue.drained().then(end, callback);
     });
   }
 
@@ -215,6 +240,7 @@ class TlsConnection extends EventedConnection {
     const handshake = this.#handshake;
     this.#handshake = null;
     this.lost(error);
+    this.#queue?.fail(this.closeError("write"));
     this.#socket.destroy();
     const dispose = (): void => {
       this.#transport.stop();
@@ -238,9 +264,15 @@ class TlsConnection extends EventedConnection {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     start((error) => {
       if (!error) resolve();
-      else reject(this.dead ? this.closeError("write") : protocolError(error!, "write", this.remoteAddress));
+      else reject(this.#writeFailed(error));
     });
     return handled(promise);
+  }
+
+  #writeFailed(cause: Error): SocketError {
+    const error = this.dead ? this.closeError("write") : protocolError(cause, "write", this.remoteAddress);
+    this.#queue?.fail(error);
+    return error;
   }
 }
 

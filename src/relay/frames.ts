@@ -48,8 +48,13 @@ export const FRAME = {
   STATS: 19,
 } as const;
 
-/** Bytes that may be under way in one direction of a connection. */
+/** Bytes of a connection that may be under way to the worker. */
 export const WINDOW = 131_072;
+/**
+ * The same for those that come back. More than the other way, and more than one operation sends: a worker takes in what one peer sends no
+ * faster than what it has for another gets out.
+ */
+export const REPLY_WINDOW = 524_288;
 /** Credit is given back in pieces of at least this many bytes. */
 export const CREDIT_STEP = 32_768;
 

@@ -27,7 +27,7 @@ import {
   encodeWithData,
   FRAME,
   type Opened,
-  WINDOW,
+  REPLY_WINDOW,
 } from "./frames.ts";
 import { toInspectable } from "../thrown.ts";
 import type { Send } from "./host.ts";
@@ -143,11 +143,11 @@ class RemoteConnection extends EventedConnection {
   request!: Connection;
   #tls: TlsInfo | null;
   #send: (type: number, payload?: Uint8Array) => void;
-  #window = WINDOW;
+  #window = REPLY_WINDOW;
   #owed = 0;
   #holding = false;
   #arrivals: (() => void)[] = [];
-  #unsent = new SendQueue((bytes) => this.#take(bytes));
+  #unsent = new SendQueue();
 
   constructor({ localAddress, remoteAddress, tls }: Opened, send: (type: number, payload?: Uint8Array) => void) {
     super();
@@ -175,7 +175,7 @@ class RemoteConnection extends EventedConnection {
         return;
       case FRAME.CREDIT:
         this.#window += decodeCredit(payload);
-        return this.#unsent.flush();
+        return this.#unsent.flush((bytes) => this.#take(bytes));
       case FRAME.END:
         return this.ended();
       case FRAME.ARRIVALS:
