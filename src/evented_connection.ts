@@ -1,4 +1,5 @@
 import type { Address } from "./address.ts";
+import { ChunkQueue } from "./chunk_queue.ts";
 import { alreadyReading } from "./connection.ts";
 import { SocketError } from "./errors.ts";
 import { afterPileUp, isPiledUp } from "./pile_up.ts";
@@ -26,8 +27,8 @@ export abstract class EventedConnection implements RawConnection {
   #receiver: Receiver | null = null;
   /** Where it wants it. */
   #into: Uint8Array | null = null;
-  #chunks: Uint8Array[] | null = null;
-  #held = 0;
+  /** What nobody has read yet; `null` until there is any. */
+  #chunks: ChunkQueue | null = null;
   #paused = false;
   /** Whether it is paused for a moment, as what others sent piles up. */
   #heldUp = false;
@@ -77,8 +78,7 @@ export abstract class EventedConnection implements RawConnection {
     const chunks = this.#chunks;
     if (chunks !== null && chunks.length > 0) {
       const chunk = chunks.shift()!;
-      this.#held -= chunk.length;
-      if (this.#held === 0) this.watch();
+      if (chunks.length === 0) this.watch();
       return chunk;
     }
     if (this.#closedHere || this.#error !== null) throw this.closeError("read");
@@ -123,9 +123,7 @@ export abstract class EventedConnection implements RawConnection {
 
   beginWith(bytes: Uint8Array): void {
     this.bytesRead = bytes.length + this.#held;
-    if (bytes.length === 0) return;
-    (this.#chunks ??= []).unshift(bytes);
-    this.#held += bytes.length;
+    if (bytes.length > 0) (this.#chunks ??= new ChunkQueue()).unshift(bytes);
   }
 
   /** Stops receiving until somebody reads: for a connection that waits to be accepted. */
@@ -137,16 +135,7 @@ export abstract class EventedConnection implements RawConnection {
 
   /** Takes what has been received and not been read, for whoever goes on with the socket. */
   takeReceived(): Uint8Array {
-    const chunks = this.#chunks ?? [];
-    this.#chunks = null;
-    const all = new Uint8Array(this.#held);
-    this.#held = 0;
-    let filled = 0;
-    for (const chunk of chunks) {
-      all.set(chunk, filled);
-      filled += chunk.length;
-    }
-    return all;
+    return this.#chunks?.take() ?? new Uint8Array(0);
   }
 
   /** A chunk has come. */
@@ -157,8 +146,7 @@ export abstract class EventedConnection implements RawConnection {
       this.#receiver = null;
       receiver.received(chunk);
     } else if (!this.#closedHere) {
-      (this.#chunks ??= []).push(chunk);
-      this.#held += chunk.length;
+      (this.#chunks ??= new ChunkQueue()).push(chunk);
       if (this.#held >= HIGH_WATER) this.hold();
     }
     if (isPiledUp()) this.#holdUp();
@@ -194,6 +182,10 @@ export abstract class EventedConnection implements RawConnection {
     return this.#gone && !this.#closedHere && this.#error === null;
   }
 
+  get #held(): number {
+    return this.#chunks?.size ?? 0;
+  }
+
   /** How many bytes the reader is willing to have waiting beside those it has. */
   protected get room(): number {
     return Math.max(0, HIGH_WATER - this.#held);
@@ -212,7 +204,6 @@ export abstract class EventedConnection implements RawConnection {
     if (this.dead) return false;
     this.#closedHere = true;
     this.#chunks = null;
-    this.#held = 0;
     this.#failRead();
     return true;
   }

@@ -55,6 +55,13 @@ export const WINDOW = 131_072;
  * faster than what it has for another gets out.
  */
 export const REPLY_WINDOW = 524_288;
+/** What a frame with bytes of a connection costs beside them, in a queue or as an object. It counts as under way too. */
+const FRAME_BYTES = 256;
+
+/** What a frame with so many bytes of a connection takes of the window. */
+export function windowCost(size: number): number {
+  return size + FRAME_BYTES;
+}
 /** Credit is given back in pieces of at least this many bytes. */
 export const CREDIT_STEP = 32_768;
 

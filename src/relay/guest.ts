@@ -28,6 +28,7 @@ import {
   FRAME,
   type Opened,
   REPLY_WINDOW,
+  windowCost,
 } from "./frames.ts";
 import { toInspectable } from "../thrown.ts";
 import type { Send } from "./host.ts";
@@ -169,7 +170,7 @@ class RemoteConnection extends EventedConnection {
   onFrame(type: number, payload: Uint8Array): void {
     switch (type) {
       case FRAME.DATA:
-        this.#owed += payload.length;
+        this.#owed += windowCost(payload.length);
         this.received(payload);
         if (!this.#holding && this.#owed >= CREDIT_STEP) this.#giveCredit();
         return;
@@ -268,7 +269,7 @@ class RemoteConnection extends EventedConnection {
     let sent = 0;
     while (sent < bytes.length && this.#window > 0) {
       const size = Math.min(bytes.length - sent, this.#window, MAX_PAYLOAD);
-      this.#window -= size;
+      this.#window -= windowCost(size);
       this.#send(FRAME.DATA, size === bytes.length ? bytes : bytes.subarray(sent, sent + size));
       sent += size;
     }

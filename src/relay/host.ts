@@ -17,6 +17,7 @@ import {
   FRAME,
   type Opened,
   WINDOW,
+  windowCost,
 } from "./frames.ts";
 import { afterPoll } from "../runtime.ts";
 import { MAX_PAYLOAD } from "./ring.ts";
@@ -151,6 +152,8 @@ class ConnectionRelay {
   #window = WINDOW;
   #room: (() => void) | null = null;
   #owed = 0;
+  /** The last write that the system has not taken at once, and what it takes of the window; `null` once it is done. */
+  #writing: { promise: Promise<void>; cost: number } | null = null;
   #stopped = false;
 
   /**
@@ -176,8 +179,8 @@ class ConnectionRelay {
     switch (type) {
       case FRAME.DATA: {
         const pending = connection.write(payload);
-        if (pending === undefined) this.#written(payload.length);
-        else pending.then(() => this.#written(payload.length), (error) => this.lost(error));
+        if (pending === undefined) this.#written(windowCost(payload.length));
+        else this.#writeLater(pending, windowCost(payload.length));
         return;
       }
       case FRAME.CREDIT:
@@ -215,10 +218,10 @@ class ConnectionRelay {
     try {
       for await (const chunk of this.#connection) {
         for (let sent = 0; sent < chunk.length;) {
-          while (this.#window === 0 && !this.#stopped) await new Promise<void>((resolve) => this.#room = resolve);
+          while (this.#window <= 0 && !this.#stopped) await new Promise<void>((resolve) => this.#room = resolve);
           if (this.#stopped) return;
           const size = Math.min(chunk.length - sent, this.#window, MAX_PAYLOAD);
-          this.#window -= size;
+          this.#window -= windowCost(size);
           this.#send(FRAME.DATA, size === chunk.length ? chunk : chunk.subarray(sent, sent + size));
           sent += size;
         }
@@ -232,8 +235,18 @@ class ConnectionRelay {
     }
   }
 
-  #written(size: number): void {
-    this.#owed += size;
+  /** Gives credit for a write once it is done. Writes that were joined share their promise, and what waits for it. */
+  #writeLater(promise: Promise<void>, cost: number): void {
+    if (this.#writing?.promise === promise) return void (this.#writing.cost += cost);
+    const writing = this.#writing = { promise, cost };
+    promise.then(() => {
+      if (this.#writing === writing) this.#writing = null;
+      this.#written(writing.cost);
+    }, (error) => this.lost(error));
+  }
+
+  #written(cost: number): void {
+    this.#owed += cost;
     if (this.#owed < CREDIT_STEP || this.#stopped) return;
     this.#send(FRAME.CREDIT, encodeCredit(this.#owed));
     this.#owed = 0;
