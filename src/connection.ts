@@ -526,7 +526,8 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   /**
-   * The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way.
+   * The receiving side as a web stream, made on first use. Costs throughput; `read` and iteration are the fast way. Each chunk has a buffer
+   * of its own, as many libraries expect: its `byteOffset` is 0 and its `buffer` as long as it is.
    *
    * Cancelling it ends the receiving side alone: what the peer still sends is received and dropped, so that it isn't kept waiting, and every
    * read is rejected with `ECONNABORTED`; writing goes on. With the sending side ended too, the connection is closed once the peer has ended

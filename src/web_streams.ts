@@ -36,7 +36,7 @@ export function readableOf(side: ReadableSide): ReadableStream<Uint8Array> {
       }
       if (cancelled) return;
       if (chunk === null) controller.close();
-      else controller.enqueue(chunk);
+      else controller.enqueue(withOwnBuffer(chunk));
     },
     cancel() {
       cancelled = true;
@@ -47,6 +47,11 @@ export function readableOf(side: ReadableSide): ReadableStream<Uint8Array> {
   const getReader = stream.getReader.bind(stream) as (...args: unknown[]) => object;
   override(stream, "getReader", (...args) => handleRejections(getReader(...args), "read", "cancel"));
   return stream;
+}
+
+/** The chunk with a buffer that holds nothing else: libraries take the `buffer` of a web stream's chunk for the chunk. */
+function withOwnBuffer(chunk: Uint8Array): Uint8Array {
+  return chunk.length === chunk.buffer.byteLength ? chunk : chunk.slice();
 }
 
 /** The sending side of a connection as a web stream. */

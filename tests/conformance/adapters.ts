@@ -76,6 +76,12 @@ export const tlsAdapters: Adapter[] = adapters.filter(({ runtime }) => runtime !
   connect: (server) => connect(server.serverAddress, { tls: { ca: authority().cert, servername: "localhost" } }),
 }));
 
+/** Bytes that are taken from a peer at most before its connection is read: 64 KiB, and the chunk that goes past it. */
+export function mostTakenAhead(runtime: Runtime): number {
+  // What each runtime reads at once.
+  return 65_536 + { deno: 65_536, bun: 524_288, node: 65_536, memory: 0 }[runtime.name];
+}
+
 /** A path in the temporary directory that nobody has used. */
 export function freshPath(): string {
   return `${tmpdir()}/sockets-${crypto.randomUUID()}`;
