@@ -651,7 +651,8 @@ function cases(adapter: Adapter, mode: string, Server: typeof TCPServer): void {
   });
 
   it("small segments that nobody reads are merged", async () => {
-    const bytes = 4000;
+    // A Unix socket's buffer holds 277 of one byte.
+    const bytes = 200;
     const sent = gate();
     const read = gate<{ chunks: number; size: number }>();
     const Handler = handler(async (conn) => {
