@@ -9,6 +9,7 @@ import { framed } from "./error_report.ts";
 import { ignore } from "./promises.ts";
 import type { Replica, SupervisedReplica } from "./replica.ts";
 import { print } from "./print.ts";
+import { checkOptions, checkSignal } from "./options.ts";
 import { getRuntime, type Runtime } from "./runtime.ts";
 import { TCPServer } from "./tcp_server.ts";
 import { UDPServer } from "./udp_server.ts";
@@ -207,8 +208,10 @@ export class Replicas implements AsyncDisposable {
    * and whatever `handleError` throws.
    */
   async serveForever(options: { signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#serving !== null) throw new Error("the replicas are serving already");
+    checkOptions("serveForever()", options, ["signal"]);
     const { signal } = options;
+    checkSignal("serveForever()", signal);
+    if (this.#serving !== null) throw new Error("the replicas are serving already");
     const stop = () => void this.shutdown();
     const done = Promise.withResolvers<void>();
     this.#serving = done.promise;

@@ -6,6 +6,7 @@ import {
   connect,
   getRuntime,
   type RawConnection,
+  Replicas,
   type Runtime,
   serve,
   SocketError,
@@ -215,6 +216,12 @@ for (const Server of [TCPServer, AsyncTCPServer]) {
     await server.serverClose();
   });
 }
+
+test(`${name}: replicas refuse the same`, async () => {
+  const replicas = new Replicas("tcp://127.0.0.1:0", new URL("handlers/replica.ts", import.meta.url));
+  await assertRejects(() => replicas.serveForever({ sginal: 1 } as object), TypeError, "did you mean signal?");
+  await assertRejects(() => replicas.serveForever({ signal: {} as AbortSignal }), TypeError, "must be an AbortSignal");
+});
 
 for (const from of [runtime, memory]) {
   test(`${from.name}: an option of bind() that is undefined is the default`, async () => {
