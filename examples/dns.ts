@@ -252,7 +252,8 @@ export class DNSServer extends AsyncUDPServer {
   /** An answer that can't be sent is worth a line, not a stack: the client asks again. */
   override handleError(request: Datagram | null, clientAddress: Address | null, error: unknown): void | Promise<void> {
     if (request === null || !(error instanceof SocketError)) return super.handleError(request, clientAddress, error);
-    console.error(error.message);
+    // Forged to come from port 0: whoever sends such is not to fill the log.
+    if (error.code !== "EDESTADDRREQ") console.error(error.message);
   }
 }
 

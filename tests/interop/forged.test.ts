@@ -2,10 +2,12 @@
 import { assertEquals } from "@std/assert";
 import { AsyncUDPServer, bind, type Datagram, type RequestHandlerClass, type SocketError } from "@sockets/server";
 import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { handler } from "../conformance/serving.ts";
-import { run, runtimeName, serving } from "./programs.ts";
+import { run, runtimeName, serving, withFolder } from "./programs.ts";
 
 const program = fileURLToPath(new URL("forge.py", import.meta.url));
 const canForge = spawnSync("python3", [program, "1", "1", ""]).status === 0;
@@ -37,6 +39,22 @@ for (const concurrency of ["sequential", "async", "threading", "forking"]) {
       }),
   );
 }
+
+forgedTest("dns says nothing of questions from port 0", () =>
+  withFolder(async (folder) => {
+    const zone = join(folder, "zone.json");
+    writeFileSync(zone, JSON.stringify({ origin: "example.test", ttl: 1, records: {} }));
+    await serving("dns.ts", ["--listen", "udp://127.0.0.1:0", "--zone", zone], async (server) => {
+      // A header of a kind of query that nobody knows is answered with NOTIMP.
+      const query = "\x01\x01\x10\x01\x01\x01\x01\x01\x01\x01\x01\x01";
+      await forge(0, server.port, query);
+      const client = await bind("udp://127.0.0.1:0");
+      client.timeout = 20_000;
+      await client.send(query, server.addresses[0]!);
+      assertEquals((await client.receive())!.data[1], 1);
+      await client.close();
+    });
+  }));
 
 forgedTest("a reply to port 0 is EDESTADDRREQ", async () => {
   const errors: unknown[] = [];
