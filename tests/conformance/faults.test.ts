@@ -322,7 +322,7 @@ function stubbornness(mode: Mode): void {
   for (const transport of ["tcp", "udp"] as const) {
     const Server = (transport === "tcp" ? STREAM[mode].tcp : DATAGRAM[mode].udp) as typeof STREAM[Mode]["tcp"];
     const handler = transport === "tcp" ? faulty() : new URL("./handlers/datagram.ts#Endless", import.meta.url);
-    it(`a server that is closed twice at once, ${transport}, tells nobody that the workers are gone which it has ended itself`, () =>
+    it(`a server that is closed again while it is being closed, ${transport}, tells nobody that the workers are gone which it has ended itself`, () =>
       serving(Server, `${transport}://127.0.0.1:0`, handler, FEW[mode], async (server) => {
         const { port } = server.serverAddress as { port: number };
         const clients: Client[] = [];
@@ -336,7 +336,10 @@ function stubbornness(mode: Mode): void {
           }
         }
         await until(() => server.stats.active >= 2);
-        await Promise.all([server.serverClose({ drain: 0 }), server.serverClose()]);
+        const closed = server.serverClose({ drain: 0 });
+        // The handlers have been told, and have a second to notice.
+        await until(() => server.stats.aborted > 0);
+        await Promise.all([closed, server.serverClose()]);
         for (const client of clients) assertEquals((await answer(client)).replace("ignoring", ""), "");
         await until(() => server.stats.active === 0);
         assertEquals([server.errors, server.stats.errors], [[], 0]);
