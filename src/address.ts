@@ -71,8 +71,6 @@ export function parseAddress(text: string): Address {
 }
 
 /**
-  const unnamed = unnamedPeers.get(address);
-  if (unnamed !== undefined) return `an unnamed peer of ${formatAddress(unnamed)}`;
  * Writes an address as {@linkcode parseAddress} reads it, on one line that is safe to print: a path is often the peer's to choose, and
  * could forge lines of a log or command a terminal. Control characters, separators of lines and marks that change the direction of writing
  * are written `\xHH` or `\uHHHH`, bytes that are no UTF-8 `\xHH`, and a backslash that would be read as one of these `\x5c`.
@@ -118,6 +116,13 @@ export function unnamedPeer(of: Address): UnixAddress {
 /** Whether `formatAddress()` says nothing of an address. */
 export function isUnnamed(address: Address): boolean {
   return "path" in address && address.path === "" && !unnamedPeers.has(address);
+}
+
+/** Whether two addresses are the same by what they hold: one that has come from a worker is a copy. */
+export function isSameAddress(a: Address, b: Address): boolean {
+  if (a.transport !== b.transport) return false;
+  if ("path" in a || "path" in b) return (a as UnixAddress).path === (b as UnixAddress).path;
+  return a.hostname === b.hostname && a.port === b.port;
 }
 
 /** Takes an address in either form and checks it; the servers' and `connect`'s first step, before anything is bound. */

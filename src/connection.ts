@@ -1,4 +1,4 @@
-import { type Address, formatAddress } from "./address.ts";
+import { type Address, isSameAddress } from "./address.ts";
 import { concat, toBytes } from "./bytes.ts";
 import type { ConnectionWatch } from "./connection_watch.ts";
 import { checkTimeout, Deadline } from "./deadline.ts";
@@ -77,9 +77,9 @@ export class Connection implements AsyncIterable<Uint8Array>, AsyncDisposable {
     // By value: an error that has come from a worker has a copy of the address.
     isOwnError = (connection, error) => {
       if (error === connection.#error) return true;
-      if (error.address === undefined) return false;
-      const address = formatAddress(error.address);
-      return address === formatAddress(connection.remoteAddress) || address === formatAddress(connection.#raw.remoteAddress);
+      const { address } = error;
+      if (address === undefined) return false;
+      return isSameAddress(address, connection.remoteAddress) || isSameAddress(address, connection.#raw.remoteAddress);
     };
     hasPeerLeft = (connection) => connection.#error !== null || connection.#raw.readEnded || connection.#ended;
     watchOf = (connection) => connection.#watch;

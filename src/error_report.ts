@@ -1,4 +1,4 @@
-import { type Address, formatAddress } from "./address.ts";
+import { type Address, formatAddress, isSameAddress } from "./address.ts";
 import { Connection, hasPeerLeft, isOwnError } from "./connection.ts";
 import { Datagram } from "./datagram.ts";
 import { IncompleteReadError, SocketError } from "./errors.ts";
@@ -94,7 +94,13 @@ export function reportOf(
   const whose = request === null ? "" : `request from ${client}: `;
   const shown = isInstance(error, AggregateError) ? errorsOf(error).find((each) => detailOf(request, each) === "line") : error;
   const advice = adviceOn(shown);
-  return cut(printable(`${server}: ${whose}${lineOf(shown)}${advice === null ? "" : ` (${advice})`}`));
+  return cut(
+    printable(
+      `${server}: ${whose}${lineOf(shown, request instanceof Connection ? request.remoteAddress : clientAddress)}${
+        advice === null ? "" : ` (${advice})`
+      }`,
+    ),
+  );
 }
 
 /** A report of several lines, marked as one; only its own begin at the left. */
@@ -106,11 +112,7 @@ export function framed(what: string, error: unknown): string {
 /** Whether an error came of a reply to this datagram. */
 function isOwnReply({ address }: Datagram, { code, address: about }: SocketError): boolean {
   if (about === undefined || address === null) return code === "EDESTADDRREQ";
-  return isSame(about, address);
-}
-
-function isSame(a: Address, b: Address): boolean {
-  return formatAddress(a) === formatAddress(b);
+  return isSameAddress(about, address);
 }
 
 function isUnnamed(address: Address): boolean {
@@ -131,11 +133,10 @@ function adviceOn(error: unknown): string | null {
 }
 
 /** An error in one line. */
-function lineOf(error: unknown): string {
+function lineOf(error: unknown, peer: Address | null): string {
   // The line names the peer already.
-  const address = isInstance(error, SocketError) ? error.address : undefined;
-  const suffix = address === undefined ? "" : `, ${formatAddress(address)}`;
   const message = messageOf(error);
+  const suffix = peer === null ? "" : `, ${formatAddress(peer)}`;
   return suffix !== "" && message.endsWith(suffix) ? message.slice(0, -suffix.length) : message;
 }
 
