@@ -5,7 +5,7 @@ import { BaseRequestHandler, type SocketError } from "@sockets/server";
 class Told extends Error {}
 
 /** Commands that begin with an answer; those that the handler does not begin by writing. */
-export const ANSWERED: Set<string> = new Set(["echo", "into", "keep", "count", "watch", "close", "deaf", "streams"]);
+export const ANSWERED: Set<string> = new Set(["echo", "into", "keep", "count", "watch", "close", "deaf", "merge", "streams"]);
 
 export default class Commands extends BaseRequestHandler {
   override async handle(): Promise<void> {
@@ -100,6 +100,14 @@ export default class Commands extends BaseRequestHandler {
       case "deaf":
         await request.closed;
         return;
+      case "merge": {
+        // In how many chunks 200 bytes are read that have all come before.
+        while (request.bytesRead < command.length + 200) await new Promise((resolve) => setTimeout(resolve, 1));
+        let [chunks, size] = [0, 0];
+        for (let chunk; size < 200 && (chunk = await request.read()) !== null; size += chunk.length) chunks++;
+        await request.write(String(chunks));
+        return;
+      }
       case "timeout":
         request.timeout = 20;
         for (let i = 0; i < 2; i++) await request.read().catch(note);
