@@ -4,6 +4,7 @@ import { SocketError } from "../src/errors.ts";
 import type { Capabilities, ConnectOptions, Listener, ListenOptions, RawConnection, Receiver, Runtime } from "../src/runtime.ts";
 import { childCommand } from "./deno/child_command.ts";
 import { bindDatagram, listenDatagram } from "./deno/datagram.ts";
+import { setCloseOnExec } from "./deno/close_on_exec.ts";
 import { explain } from "./deno/errors.ts";
 import { prepareForShortage } from "./deno/shortage.ts";
 import { ArrivalQueue } from "../src/arrival_queue.ts";
@@ -221,6 +222,7 @@ export const deno: Runtime = {
   environment(variable) {
     if (isGranted({ name: "env", variable })) return system.environment(variable);
   },
+  setCloseOnExec,
   spawnThread,
   spawnProcess(options) {
     try {

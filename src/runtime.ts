@@ -378,6 +378,8 @@ export interface Runtime {
   environment(name: string): string | undefined;
   /** Removes an environment variable, so that children don't have it. */
   unsetEnvironment(name: string): void;
+  /** Keeps an inherited descriptor from programs that this one runs (FD_CLOEXEC): where the runtime doesn't do so by itself. */
+  setCloseOnExec?(fd: number): void;
   /** Calls back whenever a signal comes, in place of what it does by default; returns what ends that. It keeps no process running. */
   onSignal(signal: Signal, callback: () => void): () => void;
   /** Calls back when the events that the runtime has at hand have been dealt with, where it can tell; else at once. */

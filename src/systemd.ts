@@ -40,7 +40,8 @@ const FIRST = 3;
 
 /**
  * The sockets that systemd has passed to this process (socket activation, sd_listen_fds(3)), for the `fd` of a server. The variables
- * LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES are removed, so that children don't take the sockets for theirs: call it once.
+ * LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES are removed, so that children don't take the sockets for theirs: call it once. Programs that
+ * this one runs don't inherit the sockets (FD_CLOEXEC), on Deno with `--allow-ffi` alone.
  *
  * @param options `runtime`: whose environment.
  * @returns The descriptors; none when the program was started in another way. On Deno it needs
@@ -64,7 +65,9 @@ export function listenFds(options: SystemdOptions = {}): InheritedDescriptor[] {
   });
   if (Number(pid) !== runtime.pid() || !/^\d+$/.test(count ?? "")) return [];
   const all = names === undefined || names === "" ? [] : names.split(":");
-  return Array.from({ length: Number(count) }, (_, index) => ({ fd: FIRST + index, name: all[index] ?? "unknown" }));
+  const descriptors = Array.from({ length: Number(count) }, (_, index) => ({ fd: FIRST + index, name: all[index] ?? "unknown" }));
+  for (const { fd } of descriptors) runtime.setCloseOnExec?.(fd);
+  return descriptors;
 }
 
 let warned = false;

@@ -1,5 +1,5 @@
 /** The sockets that systemd passes, with systemd's own tool, and what it is told, with a socket that stands in for it. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { bind, getRuntime, listenFds, notify, watchdog } from "@sockets/server";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -175,6 +175,16 @@ needsNotify("notify({ reloading }) says when, by the clock that systemd compares
   } finally {
     await socket.close();
   }
+});
+
+testWith("perl", "programs that a service runs inherit neither its sockets nor systemd's variables", () => {
+  const program = commandFor(new URL("../conformance/programs/inherits.ts", import.meta.url));
+  return withProgram(["perl", listener, ...program], async (parent) => {
+    await parent.line();
+    parent.send("start\n");
+    assertMatch(await parent.line(), /^started \d+$/);
+    assertEquals(await parent.line(), "descriptor 3; a program has: variables:");
+  });
 });
 
 test(`${runtimeName}: started by hand there are no descriptors, nobody to notify and no watchdog`, async () => {
