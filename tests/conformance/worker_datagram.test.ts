@@ -47,6 +47,37 @@ for (const mode of ["threading", "forking"] as const) {
   }
 }
 
+for (const transport of ["udp", "unixgram"] as const) {
+  if (transport === "unixgram" && runtime.capabilities.unixDatagram !== true) continue;
+  test(`${runtime.name} ${transport} forking: clients that are gone before the answer keep no process and no request`, async () => {
+    const address = transport === "udp" ? "udp://127.0.0.1:0" : `unixgram:${freshPath()}`;
+    const echo = new URL("./handlers/datagram.ts", import.meta.url);
+    const server = new DATAGRAM.forking[transport](address, echo, { maxChildren: 2, requestsPerChild: 5 }) as unknown as Server;
+    server.errors = [];
+    server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void server.errors.push(error);
+    await server.activate();
+    const served = server.serveForever();
+    try {
+      for (let i = 0; i < 9; i++) {
+        const client = await openDatagramClient(server);
+        await client.send("ignored");
+        await client.close();
+      }
+      await until(() => server.stats.active === 0 && server.stats.accepted === 9);
+      const client = await openDatagramClient(server);
+      await client.send("answered");
+      assertEquals(text((await client.receive()).data), "answered");
+      await client.close();
+      await until(() => server.stats.active === 0);
+      // On a Unix socket it shows that nobody is there any more.
+      for (const error of server.errors) assert(["ENOENT", "ECONNREFUSED"].includes((error as SocketError).code), String(error));
+    } finally {
+      await server.serverClose({ drain: 0 });
+    }
+    await served;
+  });
+}
+
 function make(mode: Mode, transport: "udp" | "unixgram"): Server {
   const address = transport === "udp" ? "udp://127.0.0.1:0" : `unixgram:${freshPath()}`;
   const server = new DATAGRAM[mode][transport](address, handler, { runtime, ...FEW[mode] });
