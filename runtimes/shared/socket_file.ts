@@ -256,8 +256,9 @@ export class SocketFile {
 
 /** A path that stays the same when the program changes its directory. */
 function absolute(path: string): string {
+  if (path.startsWith("/")) return path;
   try {
-    return process.getBuiltinModule("node:path").resolve(path);
+    return inside(process.cwd(), path);
   } catch {
     // Deno may not be allowed to tell the directory.
     return path;

@@ -10,10 +10,10 @@ export function fsPath(path: string): string | Buffer {
   return Buffer.from(encodePath(path));
 }
 
-/** The directory that a path is in, and the name that it has there. */
+/** The directory that a path is in, and the name that it has there. `node:path` would lose the bytes that are no UTF-8, on Bun. */
 export function splitPath(path: string): { directory: string; name: string } {
-  const { dirname, basename } = process.getBuiltinModule("node:path");
-  return { directory: dirname(path), name: basename(path) };
+  const slash = path.lastIndexOf("/");
+  return { directory: slash < 1 ? path.slice(0, slash + 1) || "." : path.slice(0, slash), name: path.slice(slash + 1) };
 }
 
 /** A path in a directory. */
