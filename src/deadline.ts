@@ -17,6 +17,8 @@ export class Deadline extends Timer {
   #wheel = wheel;
   #afterArrivals: (callback: () => void) => void;
   #steps: boolean;
+  /** Whether it was extended: once, so that a machine that is always busy doesn't put it off for ever. */
+  #extended = false;
 
   /**
    * @param steps Whether the operation takes several steps of the peer's, as a handshake does: then the time in which the program was held
@@ -32,6 +34,7 @@ export class Deadline extends Timer {
   /** Calls `expire` in `ms` milliseconds unless {@linkcode Deadline.stop} is called before. */
   start(ms: number, expire: () => void): void {
     this.#expire = expire;
+    this.#extended = false;
     this.#wheel.start(this, ms);
   }
 
@@ -63,7 +66,10 @@ export class Deadline extends Timer {
     this.#afterArrivals(() => {
       // Over, or another operation's.
       if (this.#expire !== expire) return;
-      if (this.#steps && late > HELD_UP_MS) return this.#wheel.start(this, late);
+      if (this.#steps && !this.#extended && late > HELD_UP_MS) {
+        this.#extended = true;
+        return this.#wheel.start(this, late);
+      }
       this.#expire = null;
       expire();
     });
