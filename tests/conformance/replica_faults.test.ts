@@ -186,8 +186,9 @@ function faults(kind: WorkerKind): void {
     }
   });
 
-  it("one that computes without end is ended when the others have stopped", () =>
-    serving({ kind }, async (replicas) => {
+  it("one that computes without end is ended when the others have stopped", () => {
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    return serving(kind === "thread" ? { kind, data: { stop: stop.buffer } } : { kind }, async (replicas) => {
       const [busy, idle] = (await openAll(replicas)).values() as unknown as [Client, Client];
       await busy.write("compute");
       assertEquals(await busy.read(9), "computing");
@@ -205,7 +206,8 @@ function faults(kind: WorkerKind): void {
       for (const client of (await openAll(replicas)).values()) await leave(client);
       await replicas.shutdown();
       await served;
-    }));
+    }).finally(() => Atomics.store(stop, 0, 1));
+  });
 }
 
 test(`${runtime.name} tcp replicas, process: kill -9 of one while clients talk harms its connections alone`, () =>

@@ -200,6 +200,9 @@ function handedOver(method: "spawnThread" | "fork"): void {
     }
     const server = new TCPServer("tcp://127.0.0.1:0", HandsOver, { requestTimeout: 500, workerGrace: 200 });
     const errors: Error[] = [];
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    // A process gets its data as JSON.
+    if (method === "spawnThread") server.data = { stop: stop.buffer };
     server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void errors.push(error as Error);
     await server.activate();
     const served = server.serveForever();
@@ -215,6 +218,7 @@ function handedOver(method: "spawnThread" | "fork"): void {
       await server.shutdown({ drain: 0 });
       await server.serverClose();
       await served;
+      Atomics.store(stop, 0, 1);
     }
   });
 }

@@ -58,6 +58,9 @@ export async function serving<S extends TCPServer | UDPServer>(
   const server = new Server(address, handler, options) as S & Errors;
   server.errors = [];
   server.handleError = (_request: unknown, _clientAddress: unknown, error: unknown) => void server.errors.push(error);
+  // See `spin()`.
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  if ("maxThreads" in server && options.data === undefined) server.data = { stop: stop.buffer };
   await server.activate();
   const served = server.serveForever();
   served.catch(() => {});
@@ -66,5 +69,6 @@ export async function serving<S extends TCPServer | UDPServer>(
   } finally {
     await server.shutdown({ drain: 0 });
     await server.serverClose();
+    Atomics.store(stop, 0, 1);
   }
 }

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { threadId } from "node:worker_threads";
 import { BaseRequestHandler, type Datagram, type RequestHandlerClass } from "@sockets/server";
+import { spin } from "./spin.ts";
 
 /** Does what its request says: a word, and for some a path. */
 export default class Faulty extends BaseRequestHandler {
@@ -41,7 +42,7 @@ export default class Faulty extends BaseRequestHandler {
         return;
       case "spin":
         await this.request.write("spinning");
-        for (;;);
+        return spin(this.server.data);
       case "ends-late":
         // When its connection is gone, it has something left to do.
         await this.request.closed;
@@ -91,14 +92,14 @@ function eat(process_: boolean): void {
 /** Computes without end. */
 export class SpinsAtOnce extends BaseRequestHandler {
   override handle(): void {
-    for (;;);
+    spin(this.server.data);
   }
 }
 
 /** Computes without end when its datagram says so. */
 export class Spins extends BaseRequestHandler<Datagram> {
   override handle(): void | Promise<void> {
-    if (new TextDecoder().decode(this.request.data) === "spin") { for (;;); }
+    if (new TextDecoder().decode(this.request.data) === "spin") return spin(this.server.data);
     return this.request.reply(this.request.data);
   }
 }

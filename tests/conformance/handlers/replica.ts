@@ -14,6 +14,7 @@ import {
 } from "@sockets/server";
 import { existsSync } from "node:fs";
 import { threadId } from "node:worker_threads";
+import { spin } from "./spin.ts";
 
 /** What the members of the test's `Replicas` call it. */
 const id = threadId === 0 ? process.pid : threadId;
@@ -45,7 +46,7 @@ class Obedient extends BaseRequestHandler {
         return;
       case "compute":
         await this.request.write("computing");
-        for (;;);
+        return spin(this.server.data);
       case "facts":
         await this.request.write(JSON.stringify({ serverAddress: this.server.serverAddress, data: this.server.data }));
         return;
