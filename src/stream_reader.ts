@@ -1,4 +1,5 @@
 import type { Address } from "./address.ts";
+import { alreadyReading } from "./connection.ts";
 import { IncompleteReadError, LimitOverrunError } from "./errors.ts";
 import { ignore, rejected } from "./promises.ts";
 import type { Receiver } from "./runtime.ts";
@@ -66,6 +67,16 @@ export class StreamReader implements AsyncIterable<string> {
   #buffer: Uint8Array = EMPTY;
   #start = 0;
   #end = 0;
+  /** What the read that waits for more bytes makes of them, within its limits; `null` when none waits. */
+  #attempt: Attempt<unknown> | null = null;
+  #attemptLimit = 0;
+  /** Bytes that the buffer may come to hold for it. */
+  #expected = 0;
+  /** The promise of that read. It is rejected through `#resolve` too: one closure less for each. */
+  #promise: Promise<unknown> | null = null;
+  #resolve: ((result: unknown) => void) | null = null;
+  /** Who the source tells; made for the first read that waits, and not for each. */
+  #receiver: Receiver | null = null;
 
   /**
    * Reads from a source; nothing is asked of it before the first call.
@@ -184,48 +195,56 @@ export class StreamReader implements AsyncIterable<string> {
     } catch (error) {
       return rejected(error);
     }
-    let resolve!: (value: T) => void;
-    let reject!: (error: unknown) => void;
-    const promise = new Promise<T>((fulfill, fail) => {
-      resolve = fulfill;
-      reject = fail;
-    });
-    const failed = (error: unknown): void => {
-      // Only now, so that a read that succeeds doesn't pay for it.
-      promise.catch(ignore);
-      reject(error);
-    };
-    const receiver: Receiver = {
-      received: (chunk) => {
-        try {
-          for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = this.#receive(receiver)) {
-            if (next !== null) this.#append(next, expected ?? limit);
-            const value = attempt(limit, next === null);
-            if (value !== undefined) {
-              resolve(value);
-              break;
-            }
-          }
-        } catch (error) {
-          failed(error);
-        }
-        if (this.#end > this.#start) this.#source.attachReader?.(this);
-      },
-      failed,
-    };
+    if (this.#attempt !== null) return rejected(alreadyReading());
+    this.#attempt = attempt;
+    this.#attemptLimit = limit;
+    this.#expected = expected ?? limit;
+    const promise = this.#promise = new Promise<unknown>((resolve) => this.#resolve = resolve);
     try {
-      const chunk = this.#receive(receiver);
-      if (chunk !== undefined) receiver.received(chunk);
+      const chunk = this.#receive();
+      if (chunk !== undefined) this.#received(chunk);
     } catch (error) {
-      failed(error);
+      this.#failed(error);
     }
-    return promise;
+    return promise as Promise<T>;
   }
 
-  #receive(receiver: Receiver): Uint8Array | null | undefined {
+  #receive(): Uint8Array | null | undefined {
     const source = this.#source;
+    const receiver = this.#receiver ??= {
+      received: (chunk) => this.#received(chunk),
+      failed: (error) => this.#failed(error),
+    };
     if (source.receive !== undefined) return source.receive(receiver);
-    source.read().then((chunk) => receiver.received(chunk), (error) => receiver.failed(error));
+    source.read().then(receiver.received, receiver.failed);
+  }
+
+  /** The waiting read goes on with a chunk, or with the end of the stream. */
+  #received(chunk: Uint8Array | null): void {
+    try {
+      for (let next: Uint8Array | null | undefined = chunk; next !== undefined; next = this.#receive()) {
+        if (next !== null) this.#append(next, this.#expected);
+        const value = this.#attempt!(this.#attemptLimit, next === null);
+        if (value === undefined) continue;
+        this.#settle(value);
+        break;
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+    if (this.#end > this.#start) this.#source.attachReader?.(this);
+  }
+
+  #failed(error: unknown): void {
+    // Only now, so that a read that succeeds doesn't pay for it.
+    this.#promise?.catch(ignore);
+    this.#settle(Promise.reject(error));
+  }
+
+  #settle(result: unknown): void {
+    const resolve = this.#resolve;
+    this.#attempt = this.#resolve = this.#promise = null;
+    resolve?.(result);
   }
 
   /** The number of bytes up to the delimiter's end, or -1 when it isn't there yet. */
