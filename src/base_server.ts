@@ -108,9 +108,8 @@ const FATAL = new Set(["EBADF", "EFAULT", "ENOTSOCK"]);
  * `shutdownRequest()`, `closeRequest()`, `serviceActions()`, `handleTimeout()`, `handleError()`; each may be async. `handleEnd()`.
  *
  * For derived classes, beside these: `transport`, `concurrent`, `full`, `waiting`, `requestsShareSocket`, `stopListening()`,
- * `interrupt()`, `keepRunning()`, `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`, `reportError()`,
- * `workerStarted()`,
- * `workerExited()`, `workerStuck()`, `validate()`.
+ * `interrupt()`, `keepRunning()`, `abortRequest()`, `killRequests()`, `endRequest()`, `requestEnded()`, `countEnd()`,
+ * `reportError()`, `workerStarted()`, `workerExited()`, `workerStuck()`, `validate()`.
  *
  * @typeParam R What a request is: a {@linkcode Connection} on the stream servers.
  */
@@ -570,8 +569,8 @@ export abstract class BaseServer<R = Connection> implements AsyncDisposable {
    * Deals with an error of a request; the server goes on. Throwing here ends `serveForever()` with what is thrown.
    *
    * By default prints to stderr, without ever ending the program: an error of the program's with its stack and who sent the request; what
-   * the request's own peer did, and what the system has run out of, as one line (of the latter one a minute); and nothing when the peer has only left, which
-   * `stats.ended` counts. Control characters are escaped, so that what a peer has chosen forges no line.
+   * the request's own peer did, and what the system has run out of, as one line (of the latter one a minute); and nothing when the peer
+   * has only left, which `stats.ended` counts. Control characters are escaped, so that what a peer has chosen forges no line.
    *
    * @param request The request; `null` when the error came before there was one, as when the system is out of descriptors, or belongs
    * to none, as when a worker dies that has none.
