@@ -19,7 +19,7 @@ export interface ConnectionOptions {
   /**
    * Milliseconds that looking up the host name and connecting may take: 5000 by default, in which the first packet is sent three times.
    * 0 and `Infinity` leave it to the system, which gives up after two minutes on Linux. A TLS handshake has a time of its own,
-   * `tls.handshakeTimeout`.
+   * `tls.handshakeTimeout`; a `timeout` that is given covers it as well.
    */
   timeout?: number;
   /** Gives up when it fires, also in the midst of a TLS handshake; none by default. It means nothing to the connection once that is there. */
@@ -39,9 +39,8 @@ const CONNECT_TIMEOUT_MS = 5000;
  * @returns The connection. All errors are the promise's rejection.
  * @throws {TypeError} When the address is none, an option is unknown, or `signal` is no `AbortSignal`.
  * @throws {RangeError} When the port is no integer from 0 to 65535, or `timeout` no number of milliseconds.
- * @throws {SocketError} When nobody listens there (`ECONNREFUSED`; `ENOENT` when there is no such file), the host is unknown (`ENOTFOUND`) or unreachable, or
- * does not answer within `timeout` (`ETIMEDOUT`).
- * With TLS, when the handshake fails: `EPROTO`, also when nobody vouches for the server, `ETIMEDOUT`, `ECONNRESET`.
+ * @throws {SocketError} When nobody listens there (`ECONNREFUSED`; `ENOENT` when there is no such file), the host is unknown
+ * (`ENOTFOUND`) or unreachable, or does not answer within `timeout` (`ETIMEDOUT`). With TLS, when the handshake fails: `EPROTO`, also when nobody vouches for the server, `ETIMEDOUT`, `ECONNRESET`.
  * @throws {unknown} The `reason` of `signal`, an `AbortError` unless the program has chosen another, when it fires.
  *
  * @example
@@ -73,9 +72,12 @@ export async function connect(address: string | Address, options: ConnectionOpti
   const settings = secured === false ? null : clientSettings(secured, hostname);
   signal?.throwIfAborted();
   const context = settings === null ? null : await tlsContext(runtime, settings);
+  const begun = performance.now();
   const raw = await open(runtime, to, noDelay, timeout, signal);
   if (context === null) return new Connection(raw, null, null, hostname);
-  const handshaking = handshake(context, raw, handshakeTimeout(secured as TlsConnectOptions));
+  const isBounded = options.timeout !== undefined && timeout !== 0;
+  const left = isBounded ? Math.max(1, timeout - (performance.now() - begun)) : Infinity;
+  const handshaking = handshake(context, raw, Math.min(left, handshakeTimeout(secured as TlsConnectOptions)));
   return new Connection(await unlessAborted(handshaking, raw, signal), null, null, hostname);
 }
 

@@ -84,7 +84,8 @@ export function reportOf(
   const detail = detailOf(request, error);
   if (detail === "none") return null;
   const server = formatAddress(serverAddress);
-  const client = clientAddress === null || isUnnamed(clientAddress) ? "an anonymous sender" : formatAddress(clientAddress);
+  const unnamed = request instanceof Connection ? "an unnamed peer" : "an anonymous sender";
+  const client = clientAddress === null || isUnnamed(clientAddress) ? unnamed : formatAddress(clientAddress);
   if (detail === "stack") {
     const what = request === null
       ? `Exception occurred on ${server}`

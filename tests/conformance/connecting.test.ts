@@ -68,6 +68,13 @@ test(`${name}: connect() has a timeout by default`, () =>
     assertEquals([error.code, error.message.includes("5000 ms")], ["ETIMEDOUT", true]);
   }));
 
+test(`${name}: a timeout that is given covers a TLS handshake too`, () =>
+  listening(async (port) => {
+    const options = { timeout: 200, tls: { handshakeTimeout: Infinity } };
+    const error = await assertRejects(() => connect(`tls://127.0.0.1:${port}`, options), SocketError);
+    assertEquals([error.code, error.syscall], ["ETIMEDOUT", "handshake"]);
+  }));
+
 test(`${name}: connect() gives up when its signal fires, with the signal's reason`, () =>
   silent(async (port) => {
     const controller = new AbortController();
