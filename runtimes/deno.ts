@@ -403,12 +403,13 @@ class DenoConnection implements RawConnection {
   #read(into: Uint8Array | null): void {
     this.#reading = true;
     this.#into = into;
-    if (isPiledUp()) afterPileUp(() => this.#startRead());
-    else this.#startRead();
+    if (isPiledUp) this.#readAfterPileUp();
+    else this.#conn.read(into ?? this.#free()).then(this.#arrived, this.#lost);
   }
 
-  #startRead(): void {
-    this.#conn.read(this.#into ?? this.#free()).then(this.#arrived, this.#lost);
+  /** By itself, as a closure in `#read()` would cost each read an allocation, made or not. */
+  #readAfterPileUp(): void {
+    afterPileUp(() => void this.#conn.read(this.#into ?? this.#free()).then(this.#arrived, this.#lost));
   }
 
   /** What is free of the buffer. */
@@ -481,9 +482,13 @@ class DenoConnection implements RawConnection {
     if (size < out.length) return this.#gone ? this.#writeFailed(null) : this.#write(out.subarray(size));
     this.#out = null;
     this.#lastWrite = null;
-    this.#isQueued = this.#queue !== null && !this.#queue.empty;
-    if (this.#isQueued) this.#lastWrite = this.#write(this.#queue!.head());
-    else if (this.#after !== null) this.#next();
+    if (this.#queue !== null) this.#writeQueued(this.#queue);
+    if (this.#out === null && this.#after !== null) this.#next();
+  }
+
+  #writeQueued(queue: SendQueue): void {
+    this.#isQueued = !queue.empty;
+    if (this.#isQueued) this.#lastWrite = this.#write(queue.head());
   }
 
   #writeFailed(cause: unknown): never {

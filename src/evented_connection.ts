@@ -149,7 +149,7 @@ export abstract class EventedConnection implements RawConnection {
       (this.#chunks ??= new ChunkQueue()).push(chunk);
       if (this.#held >= HIGH_WATER) this.hold();
     }
-    if (isPiledUp()) this.#holdUp();
+    if (isPiledUp) this.#holdUp();
   }
 
   /** The peer has ended its sending side. */

@@ -10,17 +10,16 @@ const BACKLOG_BYTES = 262_144;
 /** So much may pile up before reading is held up. */
 const PILED_UP_BYTES = 1_048_576;
 
+/** Whether reading is to be held up: a variable, as every read asks. */
+export let isPiledUp = false;
 let piledUpBytes = 0;
 const heldUp: (() => void)[] = [];
 
 /** Counts bytes that are to be sent behind so many others. */
 export function countBehind(bytes: number, backlog: number): void {
-  if (backlog > BACKLOG_BYTES) piledUpBytes += bytes;
-}
-
-/** Whether reading is to be held up. */
-export function isPiledUp(): boolean {
-  return piledUpBytes >= PILED_UP_BYTES;
+  if (backlog <= BACKLOG_BYTES) return;
+  piledUpBytes += bytes;
+  isPiledUp = piledUpBytes >= PILED_UP_BYTES;
 }
 
 /** Calls back when reading may go on. It takes a timer: only that has Deno look at all sockets first. */
@@ -28,6 +27,7 @@ export function afterPileUp(callback: () => void): void {
   if (heldUp.push(callback) > 1) return;
   setTimeout(() => {
     piledUpBytes = 0;
+    isPiledUp = false;
     for (const goOn of heldUp.splice(0)) goOn();
   }, 0);
 }

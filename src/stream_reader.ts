@@ -211,12 +211,14 @@ export class StreamReader implements AsyncIterable<string> {
 
   #receive(): Uint8Array | null | undefined {
     const source = this.#source;
-    const receiver = this.#receiver ??= {
-      received: (chunk) => this.#received(chunk),
-      failed: (error) => this.#failed(error),
-    };
+    const receiver = this.#receiver ??= this.#makeReceiver();
     if (source.receive !== undefined) return source.receive(receiver);
     source.read().then(receiver.received, receiver.failed);
+  }
+
+  /** By itself, as closures in `#receive()` would cost each call an allocation, made or not. */
+  #makeReceiver(): Receiver {
+    return { received: (chunk) => this.#received(chunk), failed: (error) => this.#failed(error) };
   }
 
   /** The waiting read goes on with a chunk, or with the end of the stream. */
