@@ -29,7 +29,7 @@ export function checkSignal(what: string, signal: unknown): void {
 }
 
 /** The option that was probably meant, as the end of a message; nothing when none is alike. */
-export function suggestion(name: string, names: readonly string[]): string {
+function suggestion(name: string, names: readonly string[]): string {
   let nearest = "";
   let least = Infinity;
   for (const candidate of names) {

@@ -10,26 +10,11 @@ import { pathToFileURL } from "node:url";
 import { type Client, openSocket } from "./adapters.ts";
 import { commandFor } from "./children.ts";
 import { until } from "./serving.ts";
-import { DATAGRAM, type Errors, FEW, type Mode, serving, STREAM } from "./worker_serving.ts";
+import { answer, ask, DATAGRAM, type Errors, FEW, type Mode, serving, STREAM } from "./worker_serving.ts";
 
 const runtime = getRuntime();
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const faulty = (name = "default") => new URL(`./handlers/faults.ts#${name}`, import.meta.url);
 const messages = (server: Errors) => server.errors.map((error) => (error as Error).message);
-
-/** Sends a command to a server. */
-async function ask(server: TCPServer, command: string): Promise<Client> {
-  const client = await openSocket(server.serverAddress);
-  await client.write(command);
-  return client;
-}
-
-/** All that a client gets until the end of its connection, however that comes. */
-async function answer(client: Client): Promise<string> {
-  const all = text(await client.readAll());
-  await client.end().catch(() => {});
-  return all;
-}
 
 /** Begins a request that says which worker it has, and waits. */
 async function hold(server: TCPServer): Promise<{ client: Client; worker: string }> {

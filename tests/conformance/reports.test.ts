@@ -61,7 +61,7 @@ interface Fault {
 
 const TRACE = (error: string) =>
   new RegExp(`^-{40}\nException occurred on \\S+ during processing of request from [^\n]+\n  ${error}[^]*\n-{40}\n$`);
-const LINE = (error: string) => new RegExp(`^\\S+: request from (an unnamed peer|an anonymous sender|\\S+): ${error}\n$`);
+const LINE = (error: string) => new RegExp(`^\\S+: request from (an unnamed peer|\\S+): ${error}\n$`);
 
 /** Each is tried in every mode; the address is one of another server's, which refuses or says nothing. */
 const FAULTS: Record<string, Fault> = {

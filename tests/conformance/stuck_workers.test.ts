@@ -3,26 +3,14 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { BaseRequestHandler, type ForkingTCPServer, getRuntime, TCPServer, type ThreadingTCPServer } from "@sockets/server";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { test } from "node:test";
-import { type Client, openSocket } from "./adapters.ts";
+import type { Client } from "./adapters.ts";
 import { openDatagramClient } from "./datagram_clients.ts";
 import { until } from "./serving.ts";
-import { DATAGRAM, type Errors, type Mode, serving, STREAM } from "./worker_serving.ts";
+import { answer, ask, DATAGRAM, type Errors, type Mode, serving, STREAM } from "./worker_serving.ts";
 
 const runtime = getRuntime();
 const faulty = (name = "default") => new URL(`./handlers/faults.ts#${name}`, import.meta.url);
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-
-async function ask(server: TCPServer, command: string): Promise<Client> {
-  const client = await openSocket(server.serverAddress);
-  await client.write(command);
-  return client;
-}
-
-async function answer(client: Client): Promise<string> {
-  const all = text(await client.readAll());
-  await client.end().catch(() => {});
-  return all;
-}
 
 /** What a server does whose limits hold once its worker has started, which takes a busy machine longer than the limits allow. */
 async function limited(

@@ -11,6 +11,7 @@ import {
   ThreadingUnixStreamServer,
   type UDPServer,
 } from "@sockets/server";
+import { type Client, openSocket } from "./adapters.ts";
 
 /** The classes, whose handlers are named by URL; what differs in their options doesn't matter here. */
 export type WorkerServer<S> = new (
@@ -71,4 +72,18 @@ export async function serving<S extends TCPServer | UDPServer>(
     await server.serverClose();
     Atomics.store(stop, 0, 1);
   }
+}
+
+/** Sends a command to a server. */
+export async function ask(server: TCPServer, command: string): Promise<Client> {
+  const client = await openSocket(server.serverAddress);
+  await client.write(command);
+  return client;
+}
+
+/** All that a client gets until the end of its connection, however that comes. */
+export async function answer(client: Client): Promise<string> {
+  const all = new TextDecoder().decode(await client.readAll());
+  await client.end().catch(() => {});
+  return all;
 }
